@@ -1,0 +1,58 @@
+# The README's two commands are `make demo` and `make test`. Each sets up all it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# A demo has a home of its own, so that it never touches a laboratory's.
+DEMO_HOME ?= $(CURDIR)/tailor_home
+SAM2 := .venv-sam2
+
+.PHONY: help demo up test test-crash test-soak lint types check sam2 benchmarks clean
+
+help: ## what can be made
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(VENV)/.installed ## install, simulate two videos, watch them go from a Drive to flags
+	TAILOR_HOME=$(DEMO_HOME) $(BIN)/tailor demo --exit
+
+up: $(VENV)/.installed ## install and start everything
+	$(BIN)/tailor up
+
+test: $(VENV)/.installed-dev ## fast tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not crash and not soak"
+
+test-crash: $(VENV)/.installed-dev ## kills real processes of a running system
+	$(BIN)/python -m pytest -m crash
+
+test-soak: $(VENV)/.installed-dev ## long recordings, memory over time
+	$(BIN)/python -m pytest -m soak
+
+lint: $(VENV)/.installed-dev ## style and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev ## type check
+	$(BIN)/mypy
+
+check: lint types test ## lint, types and fast tests
+
+benchmarks: $(VENV)/.installed-dev ## side by side with the named peers; prints tables
+	$(BIN)/python -m benchmarks.frames
+	$(BIN)/python -m benchmarks.features
+	$(BIN)/python -m benchmarks.background_masks
+
+clean: ## remove what make made, not the results
+	rm -rf $(VENV) $(SAM2) .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "tailor needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
