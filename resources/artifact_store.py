@@ -1,0 +1,304 @@
+"""The working copies: (partition, artifact) to files, each artifact whole or absent.
+
+An artifact is one or more files and a record (``<artifact>.json``) that is written last. The record
+names the versions the artifact was made from, so an asset can tell a missing, bad or outdated
+upstream artifact by itself, whichever selection of assets a run has.
+"""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+from pydantic import BaseModel
+from upath import UPath
+
+from resources.settings import load_settings
+from tailor_assets.compute.errors import PermanentProblem
+
+_PARTITION = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
+
+# What each artifact is made from. `require` follows it to refuse outdated ones.
+MADE_FROM: dict[str, tuple[str, ...]] = {
+    "video": (),
+    "frames": ("video",),
+    "prompts": ("frames",),
+    "masks": ("frames", "prompts"),
+    "features": ("masks",),
+    "predictions": ("features",),
+    "flags": ("predictions",),
+}
+
+
+class ArtifactRecord(BaseModel):
+    """What is known of one artifact; ``details`` is for people and downstream assets."""
+
+    artifact: str
+    version: str
+    made_from: dict[str, str] = {}
+    details: dict[str, Any] = {}
+    problem: str | None = None
+    """Why a blocking check refused it; downstream assets refuse it too."""
+    run_id: str = ""
+    created_at: str = ""
+
+
+def version_of(*parts: object) -> str:
+    """A short hash of everything an artifact depends on, used as Dagster's data version."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return sha256(text.encode()).hexdigest()[:16]
+
+
+class ArtifactDraft:
+    """Files of an artifact that is being made; ``commit`` puts them in place and writes the record."""
+
+    def __init__(self, store: "ArtifactStore", partition: str, artifact: str, folder: Path) -> None:
+        """Called by ``ArtifactStore.making``."""
+        self._store, self._partition, self._artifact = store, partition, artifact
+        self.folder = folder
+        self.committed: ArtifactRecord | None = None
+
+    def path(self, name: str) -> Path:
+        """Local path to write file or folder ``name`` of the artifact to."""
+        return self.folder / name
+
+    def commit(
+        self,
+        *,
+        version: str,
+        made_from: Mapping[str, ArtifactRecord] | None = None,
+        details: Mapping[str, Any] | None = None,
+        problem: str | None = None,
+        run_id: str = "",
+    ) -> ArtifactRecord:
+        """Replace the artifact's files by the draft's, then write the record.
+
+        Raises PermanentProblem when an upstream artifact was replaced meanwhile (the video was
+        replaced in the Drive and another run is already making everything anew): that run's
+        artifacts must not be overwritten by this one's.
+        """
+        for name, upstream in (made_from or {}).items():
+            now = self._store.record(self._partition, name)
+            if now is None or now.version != upstream.version:
+                raise PermanentProblem(
+                    f"The {name} of {self._partition} were replaced while {self._artifact!r} was "
+                    "being made from them: a newer run makes it, or materialize it again."
+                )
+        record = ArtifactRecord(
+            artifact=self._artifact,
+            version=version,
+            made_from={name: upstream.version for name, upstream in (made_from or {}).items()},
+            details=dict(details or {}),
+            problem=problem,
+            run_id=run_id,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        self._store._put_in_place(self._partition, self.folder, record)
+        self.committed = record
+        return record
+
+
+class ArtifactStore(dg.ConfigurableResource):
+    """Working copies of every artifact under ``<root>/<partition>/``.
+
+    ``root`` is a folder or a URL that universal-pathlib opens (``gs://...``); empty means
+    ``TAILOR_ARTIFACTS``. Local files are replaced by rename; on an object store the record, written
+    last, is what makes the artifact exist.
+    """
+
+    root: str = ""
+
+    def _root(self) -> UPath:
+        return UPath(self.root or load_settings().artifacts)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether artifacts are ordinary files of this machine."""
+        return self._root().protocol in ("", "file")
+
+    def folder(self, partition: str) -> UPath:
+        """Folder of one partition. Raises PermanentProblem for a key that could leave the root."""
+        if not _PARTITION.fullmatch(partition):
+            raise PermanentProblem(
+                f"{partition!r} is not a video's partition key: choose one from the list."
+            )
+        return self._root() / partition
+
+    def path(self, partition: str, name: str) -> UPath:
+        """Path of one file or folder of a partition."""
+        return self.folder(partition) / name
+
+    # ------------------------------------------------------------------ writing
+
+    @contextmanager
+    def making(self, partition: str, artifact: str) -> Iterator[ArtifactDraft]:
+        """Give a local draft folder; what is not committed is deleted on the way out."""
+        folder = self.folder(partition)
+        if self.is_local:
+            home = Path(str(folder))
+            home.mkdir(parents=True, exist_ok=True)
+            _remove_dead_drafts(home)
+            draft = home / f".draft-{artifact}-{os.getpid()}-{secrets.token_hex(3)}"
+            draft.mkdir()
+        else:
+            draft = Path(tempfile.mkdtemp(prefix=f"tailor-{artifact}-"))
+        try:
+            yield ArtifactDraft(self, partition, artifact, draft)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def _put_in_place(self, partition: str, draft: Path, record: ArtifactRecord) -> None:
+        folder = self.folder(partition)
+        # First the old record goes: half-replaced files must never look like an artifact.
+        self.path(partition, f"{record.artifact}.json").unlink(missing_ok=True)
+        for item in sorted(draft.iterdir()):
+            if item.name.startswith("."):
+                continue
+            if self.is_local:
+                _replace(item, Path(str(folder)) / item.name)
+            else:
+                _upload(item, folder / item.name)
+        text = record.model_dump_json(indent=1)
+        target = self.path(partition, f"{record.artifact}.json")
+        if self.is_local:
+            temporary = draft / ".record"
+            with open(temporary, "w") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, str(target))
+        else:
+            target.write_text(text)
+
+    def discard(self, partition: str) -> None:
+        """Delete everything held of one video."""
+        folder = self.folder(partition)
+        if not folder.exists():
+            return
+        if self.is_local:
+            shutil.rmtree(str(folder))
+        else:
+            folder.rmdir(recursive=True)
+
+    # ------------------------------------------------------------------ reading
+
+    def record(self, partition: str, artifact: str) -> ArtifactRecord | None:
+        """The artifact's record, or None where the artifact does not exist."""
+        path = self.path(partition, f"{artifact}.json")
+        try:
+            return ArtifactRecord.model_validate_json(path.read_text())
+        except FileNotFoundError:
+            return None
+
+    def require(self, partition: str, artifact: str) -> ArtifactRecord:
+        """The record of an artifact that is there, good, and made from what is there now.
+
+        Raises PermanentProblem, with what to materialize, otherwise.
+        """
+        record = self.record(partition, artifact)
+        if record is None:
+            raise PermanentProblem(
+                f"The {artifact} of {partition} are not there: materialize {artifact!r} first."
+            )
+        if record.problem:
+            raise PermanentProblem(
+                f"The {artifact} of {partition} were refused by a check: {record.problem}"
+            )
+        for upstream, version in record.made_from.items():
+            now = self.record(partition, upstream)
+            if now is not None and now.version != version:
+                raise PermanentProblem(
+                    f"The {artifact} of {partition} were made from an earlier {upstream!r}: "
+                    f"materialize {artifact!r} again first."
+                )
+        for upstream in record.made_from:
+            # A rescored NPZ has no video behind it; what is there must be in order.
+            if self.record(partition, upstream) is not None:
+                self.require(partition, upstream)
+        return record
+
+    @contextmanager
+    def local(self, partition: str, name: str) -> Iterator[Path]:
+        """A local path of a file, fetched to a temporary one when the store is remote."""
+        path = self.path(partition, name)
+        if self.is_local:
+            yield Path(str(path))
+            return
+        with tempfile.TemporaryDirectory(prefix="tailor-stage-") as folder:
+            copy = Path(folder) / name
+            _download(path, copy)
+            yield copy
+
+    @contextmanager
+    def local_files(self, partition: str, folder: str, names: Sequence[str]) -> Iterator[Path]:
+        """A local folder that has at least these files of an artifact's folder, where they exist."""
+        path = self.path(partition, folder)
+        if self.is_local:
+            yield Path(str(path))
+            return
+        with tempfile.TemporaryDirectory(prefix="tailor-stage-") as staged:
+            for name in names:
+                if (path / name).exists():
+                    _download(path / name, Path(staged) / name)
+            yield Path(staged)
+
+    def read_table(self, partition: str, name: str) -> pl.DataFrame:
+        """Read ``<name>.parquet`` of a partition."""
+        with self.local(partition, f"{name}.parquet") as path:
+            return pl.read_parquet(path)
+
+
+def _replace(source: Path, target: Path) -> None:
+    if target.is_dir():
+        # A folder cannot be replaced in one step; the record is already gone, so aside and delete.
+        aside = target.with_name(f".old-{target.name}-{secrets.token_hex(3)}")
+        os.replace(target, aside)
+        os.replace(source, target)
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        os.replace(source, target)
+
+
+def _upload(source: Path, target: UPath) -> None:
+    if source.is_dir():
+        if target.exists():
+            target.rmdir(recursive=True)
+        for file in sorted(source.rglob("*")):
+            if file.is_file():
+                _upload(file, target / file.relative_to(source).as_posix())
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open(source, "rb") as local, target.open("wb") as remote:
+        shutil.copyfileobj(local, remote, 1 << 20)
+
+
+def _download(source: UPath, target: Path) -> None:
+    if source.is_dir():
+        target.mkdir(parents=True)
+        for item in source.iterdir():
+            _download(item, target / item.name)
+        return
+    with source.open("rb") as remote, open(target, "wb") as local:
+        shutil.copyfileobj(remote, local, 1 << 20)
+
+
+def _remove_dead_drafts(folder: Path) -> None:
+    """Delete what a killed process left: its draft folders carry its process id."""
+    import psutil
+
+    for draft in folder.glob(".draft-*"):
+        pid = draft.name.rsplit("-", 2)[1]
+        if not (pid.isdigit() and psutil.pid_exists(int(pid))):
+            shutil.rmtree(draft, ignore_errors=True)
+    for aside in folder.glob(".old-*"):
+        shutil.rmtree(aside, ignore_errors=True)
