@@ -1,0 +1,39 @@
+"""The jobs operators launch, all partitioned by video."""
+
+import dagster as dg
+
+QUEUE_TAG = "tailor/queue"
+
+process_video = dg.define_asset_job(
+    "process_video",
+    selection=dg.AssetSelection.assets(
+        "video",
+        "frames",
+        "prompts",
+        "masks",
+        "features",
+        "predictions",
+        "flags",
+        "published_results",
+    ),
+    executor_def=dg.in_process_executor,
+    description="One video from the Drive to its results: the whole chain in one run.",
+    # The queue decides by itself; the tag shows what to expect before a run is submitted.
+    tags={QUEUE_TAG: "gpu"},
+)
+
+rescore_video = dg.define_asset_job(
+    "rescore_video",
+    selection=dg.AssetSelection.assets("features", "predictions", "flags", "published_results"),
+    executor_def=dg.in_process_executor,
+    description="Features, behaviour and flags again from the masks that are there; needs no GPU.",
+    tags={QUEUE_TAG: "cpu"},
+)
+
+publish_frames = dg.define_asset_job(
+    "publish_frames",
+    selection=dg.AssetSelection.assets("published_frames"),
+    executor_def=dg.in_process_executor,
+    description="All frames of a video into the Drive, when nothing more urgent waits.",
+    tags={QUEUE_TAG: "cpu", "dagster/priority": "-10"},
+)

@@ -1,0 +1,92 @@
+"""What a look into a tenant's Drive means, as a pure function: listed, known -> changes.
+
+No clock, no database, no Drive: the sensor (``drive_inbox.py``) brings those.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from resources.drive import VideoFolder
+from resources.video_registry import VideoRow
+from tailor_assets.partitions import partition_key, results_name
+
+ChangeKind = Literal["observed", "rejected", "still", "sidecar"]
+
+
+@dataclass(frozen=True)
+class InboxChange:
+    """One folder that is not as it was.
+
+    ``observed``: new or changed since the last look, to be looked at again. ``rejected``: cannot be
+    a video's folder, for the reason in ``row.problem``. ``still``: the file has held still since the
+    last look, so it may be checksummed and admitted. ``sidecar``: the video is as it was and its
+    ``tailor.json`` has appeared, changed or gone. ``row`` is what the registry is to hold.
+    """
+
+    kind: ChangeKind
+    folder: VideoFolder
+    row: VideoRow
+
+
+def find_changes(listed: Sequence[VideoFolder], known: Mapping[str, VideoRow]) -> list[InboxChange]:
+    """Compare one tenant's folders with its rows (by folder id); the order is the listing's.
+
+    A folder that is known and no longer listed changes nothing: its results stay, and somebody may
+    be moving it.
+    """
+    taken = {row.results_name for row in known.values()}
+    changes = []
+    for folder in listed:
+        row = known.get(folder.id)
+        if row is None:
+            if not folder.videos:
+                continue
+            name = results_name(folder.name, taken, folder.id)
+            taken.add(name)
+            row = VideoRow(
+                partition_key=partition_key(folder.tenant, folder.name, folder.id),
+                tenant=folder.tenant,
+                folder_id=folder.id,
+                folder_name=folder.name,
+                results_name=name,
+                state="settling",
+            )
+        change = _change_of(folder, row)
+        if change is not None:
+            changes.append(change)
+    return changes
+
+
+def _change_of(folder: VideoFolder, row: VideoRow) -> InboxChange | None:
+    if not folder.videos:
+        return None
+    if len(folder.videos) > 1:
+        problem = (
+            f"The folder {folder.name!r} holds {len(folder.videos)} videos, and one folder is one "
+            "video: move the others to folders of their own."
+        )
+        if row.problem == problem:
+            return None
+        rejected = replace(row, state="rejected", problem=problem, fingerprint=None)
+        return InboxChange("rejected", folder, rejected)
+    file = folder.videos[0]
+    sidecar = folder.sidecar.fingerprint if folder.sidecar else None
+    seen = (row.file_id, row.fingerprint) == (file.id, file.fingerprint)
+    if not seen:
+        observed = replace(
+            row,
+            state="settling",
+            file_id=file.id,
+            file_name=file.name,
+            size=file.size,
+            fingerprint=file.fingerprint,
+            problem=None,
+        )
+        return InboxChange("observed", folder, observed)
+    if row.state == "settling":
+        # An empty file is somebody's copy that has not begun.
+        return InboxChange("still", folder, row) if file.size > 0 else None
+    if row.state == "admitted" and sidecar != row.sidecar_fingerprint:
+        return InboxChange("sidecar", folder, row)
+    return None

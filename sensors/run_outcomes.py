@@ -1,0 +1,40 @@
+"""What follows from a run that has ended well: the full frames go to the Drive, at low priority."""
+
+import dagster as dg
+from dagster import DagsterEventType
+
+from jobs.processing import publish_frames
+from resources.video_registry import VideoRegistry
+
+_PUBLISHED = dg.AssetKey("published_results")
+
+
+@dg.run_status_sensor(
+    name="frames_follow_results",
+    run_status=dg.DagsterRunStatus.SUCCESS,
+    request_job=publish_frames,
+    minimum_interval_seconds=5,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="After results are published, publishes all frames, when nothing urgent waits.",
+)
+def frames_follow_results(
+    context: dg.RunStatusSensorContext, registry: VideoRegistry
+) -> dg.RunRequest | dg.SkipReason:
+    """One run of ``publish_frames`` per run that published results, unless switched off."""
+    run = context.dagster_run
+    partition = run.tags.get("dagster/partition")
+    if partition is None or not _has_published(context.instance, run.run_id):
+        return dg.SkipReason("The run published no results.")
+    row = registry.get(partition)
+    if not registry.publishes_frames(row.tenant):
+        return dg.SkipReason(f"{row.tenant} does not want frames/ in the Drive.")
+    return dg.RunRequest(
+        run_key=run.run_id, partition_key=partition, tags={"tailor/tenant": row.tenant}
+    )
+
+
+def _has_published(instance: dg.DagsterInstance, run_id: str) -> bool:
+    records = instance.get_records_for_run(
+        run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION
+    ).records
+    return any(record.asset_key == _PUBLISHED for record in records)

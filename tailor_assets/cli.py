@@ -1,0 +1,194 @@
+"""The ``tailor`` command: what people type, and nothing of how it is done."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.version import TAILOR_VERSION
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the exit status: 0 done, 1 one sentence said why not, 2 usage."""
+    options = _parser().parse_args(arguments)
+    try:
+        status = options.command(options)
+        return int(status or 0)
+    except PermanentProblem as problem:
+        print(f"tailor: {problem}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("tailor: stopped.", file=sys.stderr)
+        return 130
+    except (OSError, RuntimeError) as error:
+        print(f"tailor: {error}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tailor", description="Watches laboratory videos of mice and rats for you."
+    )
+    parser.add_argument("--version", action="version", version=f"tailor {TAILOR_VERSION}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="process one video here, with no server")
+    run.add_argument("video", type=Path)
+    run.add_argument(
+        "--out", type=Path, default=Path("results"), help="folder of results [results]"
+    )
+    run.add_argument("--template", help="analysis template [mouse, or the one with your points]")
+    run.add_argument(
+        "--point",
+        action="append",
+        default=[],
+        type=_point,
+        metavar="NAME=X,Y",
+        help="a point inside an object, e.g. mouse=119,140 (NAME=X,Y,FRAME for a later frame)",
+    )
+    rate = run.add_mutually_exclusive_group()
+    rate.add_argument("--stride", type=int, help="take every Nth frame")
+    rate.add_argument("--fps", type=float, help="frames per second to take [10]")
+    run.add_argument("--segmenter", help="segmenter, by name [background]")
+    run.add_argument("--model", help="behaviour model, by name [rules]")
+    run.add_argument("--window", type=float, metavar="SECONDS", help="review window's width [3.0]")
+    run.set_defaults(command=_run)
+
+    rescore = commands.add_parser("rescore", help="behaviour and flags from a masks NPZ alone")
+    rescore.add_argument("npz", type=Path)
+    rescore.add_argument("--out", type=Path, default=Path("results"))
+    rescore.add_argument("--species", choices=("mouse", "rat"), default="mouse")
+    rescore.add_argument("--model", help="behaviour model, by name [rules]")
+    rescore.add_argument("--window", type=float, default=3.0, metavar="SECONDS")
+    rescore.set_defaults(command=_rescore)
+
+    up = commands.add_parser("up", help="start database, queue and web page; Ctrl-C stops all")
+    up.add_argument("--port", type=int, default=3000, help="of the web page [3000]")
+    up.add_argument("--gpus", type=int, default=1, help="videos segmented at a time [1]")
+    up.set_defaults(command=_up)
+
+    demo = commands.add_parser("demo", help="see it work on simulated videos")
+    demo.add_argument("--exit", action="store_true", help="stop everything when it is done")
+    demo.add_argument("--port", type=int, default=3000, help="of the web page [3000]")
+    demo.add_argument("--videos", type=int, default=2, help="how many sample videos [2]")
+    demo.add_argument("--seconds", type=float, default=10.0, help="length of each [10]")
+    demo.set_defaults(command=_demo)
+
+    simulate = commands.add_parser("simulate", help="make sample videos with their truth")
+    simulate.add_argument("out", type=Path)
+    simulate.add_argument("--videos", type=int, default=2)
+    simulate.add_argument("--seconds", type=float, default=10.0)
+    simulate.add_argument("--seed", type=int, default=1)
+    simulate.set_defaults(command=_simulate)
+
+    tenant = commands.add_parser("tenant", help="settings of one tenant")
+    tenant.add_argument("tenant")
+    tenant.add_argument("--publish-frames", choices=("on", "off"), required=True)
+    tenant.set_defaults(command=_tenant)
+
+    waiting = commands.add_parser("waiting", help="videos that wait for a person, and for what")
+    waiting.set_defaults(command=_waiting)
+    return parser
+
+
+def _point(text: str) -> tuple[str, tuple[float, ...]]:
+    name, _, values = text.partition("=")
+    try:
+        numbers = tuple(float(value) for value in values.split(","))
+    except ValueError:
+        numbers = ()
+    if not name or len(numbers) not in (2, 3) or (len(numbers) == 3 and numbers[2] % 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=X,Y or NAME=X,Y,FRAME")
+    return name, numbers
+
+
+def _run(options: argparse.Namespace) -> None:
+    from tailor_assets.commands.run_one_video import run_one_video
+    from tailor_assets.commands.terminal import console, progress_bars
+
+    if options.stride is not None and options.stride < 1:
+        raise PermanentProblem(f"--stride {options.stride} takes no frame: give 1 or more.")
+    if options.fps is not None and not options.fps > 0:
+        raise PermanentProblem(f"--fps {options.fps:g} takes no frame: give more than 0.")
+    if options.window is not None and not options.window > 0:
+        raise PermanentProblem(f"--window {options.window:g} is no window: give more than 0.")
+    with progress_bars():
+        done = run_one_video(
+            options.video,
+            options.out,
+            template=options.template,
+            points=dict(options.point),
+            stride=options.stride,
+            fps=options.fps,
+            segmenter=options.segmenter,
+            model=options.model,
+            seconds_window=options.window,
+        )
+    summary = done.summary
+    console.print(
+        f"{summary['total_rows']:,} frames, {summary['predicted_change_points']:,} changes of "
+        f"behaviour, {summary['flagged_frames']:,} frames to look at in "
+        f"{summary['windows_count']:,} windows."
+    )
+    for name, found in done.masks["objects"].items():
+        if not found["frames"]:
+            console.print(f"[yellow]No {name} was found; its masks are empty.[/]")
+    print(done.folder)
+
+
+def _rescore(options: argparse.Namespace) -> None:
+    from tailor_assets.commands.rescore_npz import rescore_npz
+
+    print(rescore_npz(options.npz, options.out, options.model, options.species, options.window))
+
+
+def _up(options: argparse.Namespace) -> None:
+    from tailor_assets.commands.serve import serve
+
+    serve(port=options.port, gpus=options.gpus)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from tailor_assets.commands.demo import demo
+
+    return demo(
+        port=options.port,
+        count=options.videos,
+        seconds=options.seconds,
+        exit_at_end=options.exit,
+    )
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    import logging
+
+    from tailor_assets.commands.terminal import progress_bars
+    from tailor_assets.compute.simulation.simulate import sample_videos
+    from tailor_assets.progress import LogProgress
+
+    with progress_bars():
+        progress = LogProgress(logging.getLogger("tailor"), "simulating", "frames")
+        made = sample_videos(
+            options.out, options.videos, options.seed, options.seconds, progress=progress
+        )
+    for path in made:
+        print(path)
+
+
+def _tenant(options: argparse.Namespace) -> None:
+    from tailor_assets.commands.serve import running_registry
+
+    registry = running_registry()
+    registry.set_publishes_frames(options.tenant, options.publish_frames == "on")
+
+
+def _waiting(options: argparse.Namespace) -> None:
+    from tailor_assets.commands.serve import running_registry
+
+    for row in running_registry().waiting():
+        since = row.waiting_since.isoformat(timespec="seconds") if row.waiting_since else ""
+        print(f"{row.tenant}\t{row.folder_name}\t{row.waiting_for}\tsince {since}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

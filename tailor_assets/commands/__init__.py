@@ -1,0 +1,1 @@
+"""What the subcommands of ``tailor`` do; ``tailor_assets/cli.py`` reads the command line."""

@@ -1,0 +1,31 @@
+"""``tailor rescore``: the tables of the results layout from a masks NPZ, with no video."""
+
+from pathlib import Path
+
+import polars as pl
+
+from resources.atomic_write import write_atomically
+from tailor_assets.scoring import score_npz
+
+
+def rescore_npz(
+    npz: Path, out: Path, model: str | None, species: str, seconds_window: float
+) -> Path:
+    """Write features, predictions, flags and their summary to ``out/<npz-name>/``; returns it.
+
+    Raises PermanentProblem when ``npz`` is not a masks NPZ or the model does not fit.
+    """
+    scores = score_npz(npz, model, species, seconds_window)
+    name = npz.stem
+    folder = out / name
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = {
+        f"{name}_features.csv": scores.features,
+        f"{name}_prediction.csv": scores.predictions,
+        f"{name}_flags_predonly.csv": scores.flags,
+        f"{name}_flags_predonly_summary.csv": pl.DataFrame([scores.summary]),
+    }
+    for file_name, table in tables.items():
+        with write_atomically(folder / file_name) as temporary:
+            table.write_csv(temporary)
+    return folder

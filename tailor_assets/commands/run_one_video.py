@@ -1,0 +1,205 @@
+"""``tailor run``: the same assets as the server's, on one file, with no server at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tailor_assets.compute.errors import PermanentProblem
+
+TENANT = "local"
+
+
+@dataclass(frozen=True)
+class FinishedVideo:
+    """Where the results of one video are and what they say."""
+
+    folder: Path
+    summary: Mapping[str, Any]
+    masks: Mapping[str, Any]
+
+
+def run_one_video(
+    video: Path,
+    out: Path,
+    *,
+    template: str | None = None,
+    points: Mapping[str, tuple[float, ...]] | None = None,
+    stride: int | None = None,
+    fps: float | None = None,
+    segmenter: str | None = None,
+    model: str | None = None,
+    seconds_window: float | None = None,
+) -> FinishedVideo:
+    """Process ``video`` and write the results layout to ``out/<video-name>/``.
+
+    A ``tailor.json`` beside the video counts, and the arguments go before it. Working files are
+    kept under ``out`` meanwhile and removed at the end, whatever happens.
+
+    Raises PermanentProblem with one sentence for bad input.
+    """
+    if not video.is_file():
+        what = "is a folder" if video.is_dir() else "is not there"
+        raise PermanentProblem(f"{video} {what}: give the path of one video file.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".tailor-", dir=out))
+    except OSError as error:
+        raise PermanentProblem(
+            f"Results cannot be written to {out} ({error.strerror}): give another --out."
+        ) from None
+    try:
+        return _run(
+            video, out, work, template, dict(points or {}), stride, fps, segmenter, model,
+            seconds_window,
+        )  # fmt: skip
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _run(
+    video: Path,
+    out: Path,
+    work: Path,
+    template: str | None,
+    points: dict[str, tuple[float, ...]],
+    stride: int | None,
+    fps: float | None,
+    segmenter: str | None,
+    model: str | None,
+    seconds_window: float | None,
+) -> FinishedVideo:
+    sidecar = _sidecar_text(video)
+    _require_points(template, set(points), sidecar)
+
+    import dagster as dg
+
+    from resources.artifact_store import ArtifactStore
+    from resources.drive import SIDECAR_NAME
+    from resources.local_drive import LocalDrive
+    from resources.video_registry import VideoRegistry, VideoRow
+    from tailor_assets.definitions import build_defs
+    from tailor_assets.partitions import partition_key, results_name, videos
+
+    drive = LocalDrive(root=str(work / "drive"), results_root=str(out.resolve()))
+    registry = VideoRegistry(url=f"sqlite:///{work / 'registry.db'}")
+    store = ArtifactStore(root=str(work / "artifacts"))
+    registry.create_in_sqlite()
+
+    name = results_name(video.stem, set(), str(video.resolve()))
+    folder = work / "drive" / TENANT / "tailor" / "videos" / name
+    folder.mkdir(parents=True)
+    _link_or_copy(video, folder / f"video{video.suffix.lower()}")
+    if sidecar is not None:
+        (folder / SIDECAR_NAME).write_text(sidecar)
+    [listed] = drive.open().video_folders(TENANT) or [None]
+    file = listed.videos[0] if listed and listed.videos else None
+    if file is None:
+        raise PermanentProblem(
+            f"{video.name} has no ending of a video (.mp4, .avi, .mov, .mkv, .webm, .wmv): give a "
+            "video file."
+        )
+    key = partition_key(TENANT, name, str(video.resolve()))
+    registry.save(
+        [
+            VideoRow(
+                partition_key=key,
+                tenant=TENANT,
+                folder_id=str(video.resolve()),
+                folder_name=name,
+                results_name=name,
+                state="admitted",
+                file_id=file.id,
+                file_name=file.name,
+                size=file.size,
+                sidecar_text=sidecar,
+            )
+        ]
+    )
+    definitions = build_defs({"drive": drive, "registry": registry, "store": store})
+    selection = dg.AssetSelection.all()
+    job = definitions.resolve_implicit_global_asset_job_def()
+    with dg.DagsterInstance.ephemeral(tempdir=str(work)) as instance:
+        assert videos.name is not None
+        instance.add_dynamic_partitions(videos.name, [key])
+        result = job.execute_in_process(
+            instance=instance,
+            partition_key=key,
+            raise_on_error=False,
+            asset_selection=sorted(selection.resolve(definitions.resolve_asset_graph())),
+            run_config={
+                "ops": {
+                    "frames": _config(stride=stride, fps=fps, template=template),
+                    "prompts": _config(
+                        points={n: list(p) for n, p in points.items()}, template=template
+                    ),
+                    "masks": _config(segmenter=segmenter),
+                    "predictions_and_flags": _config(model=model, seconds_window=seconds_window),
+                },
+                # The terminal has its own progress; what the log says comes out in the sentence.
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+            },
+        )
+    if not result.success:
+        raise _why(result, out)
+    masks, flags = store.require(key, "masks"), store.require(key, "flags")
+    return FinishedVideo(out / name, flags.details["summary"], masks.details)
+
+
+def _config(**values: Any) -> dict[str, Any]:
+    return {"config": {name: value for name, value in values.items() if value not in (None, {})}}
+
+
+def _sidecar_text(video: Path) -> str | None:
+    beside = video.parent / "tailor.json"
+    return beside.read_text(errors="replace") if beside.is_file() else None
+
+
+def _require_points(template: str | None, pointed_at: set[str], sidecar: str | None) -> None:
+    """Say at once what point is missing: here nobody can bring it later."""
+    from resources.settings import load_settings
+    from tailor_assets.templates import choose_template, load_templates
+    from tailor_assets.video_settings import parse_settings
+
+    settings = parse_settings(sidecar)
+    given = pointed_at | set(settings.points)
+    chosen = choose_template(
+        load_templates(load_settings().templates_file), template or settings.template, given
+    )
+    missing = [
+        o.name for o in chosen.objects if o.name not in given and o.point is None and not o.detect
+    ]
+    if missing:
+        raise PermanentProblem(
+            f"Template {chosen.name!r} needs a point for {' and '.join(missing)}: add "
+            + " ".join(f"--point {name}=X,Y" for name in missing)
+            + ", or choose another template."
+        )
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _why(result: Any, out: Path) -> Exception:
+    """The sentence a failed step gave or, for a fault of ours, where the whole story is."""
+    for event in result.all_events:
+        if not event.is_step_failure:
+            continue
+        data = event.step_failure_data
+        if data.user_failure_data is not None and data.user_failure_data.description:
+            return PermanentProblem(data.user_failure_data.description)
+        story = out / "tailor-error.txt"
+        story.write_text(data.error_display_string)
+        error = data.error
+        while error is not None and error.cause is not None:
+            error = error.cause
+        first = error.message.strip().splitlines()[0] if error else "unknown trouble"
+        return RuntimeError(f"{event.step_key} failed ({first}); the whole story is in {story}.")
+    return RuntimeError("The run failed before its first step.")

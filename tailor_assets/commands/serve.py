@@ -1,0 +1,51 @@
+"""``tailor up``: everything that watches the Drive, in the foreground until somebody stops it."""
+
+import time
+
+from resources.settings import load_settings
+from resources.video_registry import VideoRegistry
+from tailor_assets.commands.terminal import console
+from tailor_assets.compute.errors import PermanentProblem
+
+_LOOK_EVERY_S = 1.0
+
+
+def serve(*, port: int, gpus: int) -> None:
+    """Run until Ctrl-C or SIGTERM. Raises PermanentProblem when it cannot start or go on."""
+    from tailor_assets.services.start import start_services
+
+    settings = load_settings()
+    settings.drive_root.mkdir(parents=True, exist_ok=True)
+    with (
+        console.status("starting") as status,
+        start_services(
+            settings.home,
+            postgres_url=settings.postgres_url,
+            port=port,
+            gpus=gpus,
+            report=status.update,
+        ) as running,
+    ):
+        status.stop()
+        console.print(f"[bold]tailor is up: {running.web_url}[/]")
+        console.print(
+            f"Put each video into {settings.drive_root}/<tenant>/tailor/videos/<name>/; results "
+            f"appear in .../tailor/results/<name>/. Logs: {settings.home / 'logs'}. Ctrl-C stops."
+        )
+        while True:
+            running.check()
+            time.sleep(_LOOK_EVERY_S)
+
+
+def running_registry() -> VideoRegistry:
+    """The registry of the tailor that is up on this machine.
+
+    Raises PermanentProblem when none is.
+    """
+    from tailor_assets.services.start import running_postgres_url
+
+    settings = load_settings()
+    url = settings.postgres_url or running_postgres_url(settings.home)
+    if url is None:
+        raise PermanentProblem("tailor is not up here: start it with `tailor up`.")
+    return VideoRegistry(url=url)

@@ -1,0 +1,56 @@
+"""The pipeline, put together: pure assembly, nothing is read or connected to here."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from jobs.processing import process_video, publish_frames, rescore_video
+from resources.artifact_store import ArtifactStore
+from resources.behavior_models import BehaviorModels
+from resources.local_drive import LocalDrive
+from resources.segmenter import Segmenter
+from resources.video_registry import VideoRegistry
+from run_queue.pool_polling import poll_pools_every_second
+from sensors.drive_inbox import drive_inbox
+from sensors.run_outcomes import frames_follow_results
+from tailor_assets.features import features
+from tailor_assets.frames import frames
+from tailor_assets.masks import masks
+from tailor_assets.predictions_and_flags import predictions_and_flags
+from tailor_assets.prompts import prompts
+from tailor_assets.published_frames import published_frames
+from tailor_assets.published_results import published_results
+from tailor_assets.video import video
+
+
+def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """All definitions; ``resources`` replaces resources by name (tests, ``tailor run``)."""
+    return dg.Definitions(
+        assets=[
+            video,
+            frames,
+            prompts,
+            masks,
+            features,
+            predictions_and_flags,
+            published_results,
+            published_frames,
+        ],
+        jobs=[process_video, rescore_video, publish_frames],
+        sensors=[drive_inbox, frames_follow_results],
+        resources={
+            "drive": LocalDrive(),
+            "registry": VideoRegistry(),
+            "store": ArtifactStore(),
+            "segmenter": Segmenter(),
+            "behavior_models": BehaviorModels(),
+            **(resources or {}),
+        },
+        # A process per step costs 8 to 14 s more per video (measured, docs/decisions.md).
+        executor=dg.in_process_executor,
+    )
+
+
+poll_pools_every_second()
+defs = build_defs()

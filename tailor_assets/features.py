@@ -1,0 +1,92 @@
+"""Numbers per frame: shape, movement, nest, and their statistics over time."""
+
+import dagster as dg
+import polars as pl
+
+from resources.artifact_store import ArtifactStore, version_of
+from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once, check_result, check_spec
+from tailor_assets.checks import problem_with_features, share_lost
+from tailor_assets.partitions import videos
+from tailor_assets.progress import LogProgress
+from tailor_assets.prompts import read_prompts
+
+CODE_VERSION = "1"
+
+
+@dg.asset(
+    partitions_def=videos,
+    deps=["masks"],
+    group_name="measurement",
+    kinds={"polars", "parquet"},
+    owners=OWNERS,
+    code_version=CODE_VERSION,
+    check_specs=[
+        check_spec("features_are_sound", "features", "One row per mask, no infinite value.")
+    ],
+)
+def features(context: dg.AssetExecutionContext, store: ArtifactStore) -> dg.MaterializeResult:
+    """One row per frame, in scikit-image's names; a lost animal's features are missing, not zero.
+
+    The columns, with units and definitions, are listed in ``docs/data_formats.md``.
+    """
+    from tailor_assets.compute.features import FEATURES_VERSION, feature_table
+    from tailor_assets.compute.mask_file import MaskReader
+
+    key = context.partition_key
+    with bad_input_fails_once(context), store.making(key, "features") as draft:
+        masks = store.require(key, "masks")
+        template, _, px_per_cm = read_prompts(store, key)
+        with store.local(key, "masks.npz") as path, MaskReader(path) as reader:
+            table = feature_table(
+                reader,
+                feature_set=template.feature_set,
+                subject=template.subject,
+                nest=template.nest,
+                px_per_cm=px_per_cm,
+                progress=LogProgress(context.log, "features", "frames"),
+            )
+            rows = len(reader)
+        problem = problem_with_features(table, rows)
+        table.write_parquet(draft.path("features.parquet"))
+        record = draft.commit(
+            version=version_of(
+                "features", CODE_VERSION, FEATURES_VERSION, masks.version, px_per_cm
+            ),
+            made_from={"masks": masks},
+            details={
+                "features_version": FEATURES_VERSION,
+                "feature_set": template.feature_set,
+                "rows": table.height,
+                "columns": table.columns,
+                "px_per_cm": px_per_cm,
+            },
+            problem=problem,
+            run_id=context.run_id,
+        )
+    lost = share_lost(table["mask_quality"])
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(record.version),
+        metadata={
+            "dagster/row_count": table.height,
+            "features version": FEATURES_VERSION,
+            "frames without the animal": "no frame" if lost is None else f"{lost:.1%}",
+            "px per cm": "not given" if px_per_cm is None else str(px_per_cm),
+            "summary": dg.MetadataValue.md(_summary(table)),
+            "dagster/column_schema": dg.TableSchema(
+                [dg.TableColumn(name, str(kind)) for name, kind in table.schema.items()]
+            ),
+        },
+        check_results=[check_result("features_are_sound", "features", problem)],
+    )
+
+
+def _summary(table: pl.DataFrame) -> str:
+    """A few columns a person looks at first."""
+    lines = ["| feature | median | minimum | maximum |", "|---|---|---|---|"]
+    for name in ("area", "speed_px_s", "speed_cm_s", "distance_to_nest_px", "mask_quality"):
+        if name in table.columns and table[name].drop_nulls().len():
+            column = table[name]
+            values = (column.median(), column.min(), column.max())
+            cells = " | ".join(f"{value:.4g}" for value in values)
+            lines.append(f"| {name} | {cells} |")
+    return "\n".join(lines)

@@ -1,0 +1,48 @@
+"""One partition per video.
+
+A key is ``{tenant}--{slug}--{id8}``: lower-case letters, digits and dashes, at most 100 characters.
+``slug`` comes from the video folder's name, so that a person recognises it; ``id8`` from a hash of
+the folder's Drive id, so that two folders of one name are two partitions. The key never becomes more
+than one path component, and the raw names stay metadata (``tailor.videos``).
+"""
+
+import re
+import unicodedata
+from hashlib import sha256
+
+import dagster as dg
+
+videos = dg.DynamicPartitionsDefinition(name="videos")
+
+_LONGEST_TENANT = 30
+_LONGEST_SLUG = 56  # with the tenant, two separators and id8 within 100
+
+
+def slug(name: str, longest: int) -> str:
+    """Letters and digits of a raw name, the rest as single dashes; ``x`` when nothing is left."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain)[:longest].strip("-") or "x"
+
+
+def partition_key(tenant: str, folder_name: str, folder_id: str) -> str:
+    """The partition key of a video folder; the same folder id always gives the same ``id8``."""
+    id8 = sha256(folder_id.encode()).hexdigest()[:8]
+    return f"{slug(tenant, _LONGEST_TENANT)}--{slug(folder_name, _LONGEST_SLUG)}--{id8}"
+
+
+def results_name(folder_name: str, taken: set[str], folder_id: str) -> str:
+    """Name of the results folder and of the files in it, safe on any file system.
+
+    The video folder's own name wherever that is a plain file name; never a path, never hidden,
+    never one that another video of the tenant has (``taken``).
+    """
+    name = "".join(
+        "_" if c in '/\\:*?"<>|' or ord(c) < 32 or ord(c) == 127 else c for c in folder_name
+    )
+    name = name.strip().lstrip(".").rstrip(". ")
+    while len(name.encode()) > 150:
+        name = name[:-1]
+    name = name or "video"
+    if name in taken:
+        name = f"{name} ({sha256(folder_id.encode()).hexdigest()[:8]})"
+    return name

@@ -1,0 +1,172 @@
+"""Where each object is: one point per object, and who gave it."""
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import dagster as dg
+import numpy as np
+from pydantic import Field, ValidationError
+
+from resources.artifact_store import ArtifactStore, version_of
+from resources.settings import load_settings
+from resources.video_registry import VideoRegistry
+from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once
+from tailor_assets.choose_points import ChosenPoints, choose_points
+from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.compute.prompts import ObjectPrompt
+from tailor_assets.partitions import videos
+from tailor_assets.templates import Template, choose_template, load_templates
+from tailor_assets.video_settings import GivenPoint, parse_settings
+
+CODE_VERSION = "1"
+WAITING_TAG = "tailor/waiting"
+
+
+class PromptsConfig(dg.Config):
+    """Points of this run; they go before those of tailor.json and of the template."""
+
+    points: dict[str, list[float]] = Field(
+        default={},
+        description="Object name to [x, y] or [x, y, frame]: pixels of the upright picture.",
+    )
+    template: str | None = Field(default=None, description="Analysis template, by name.")
+
+
+@dg.asset(
+    partitions_def=videos,
+    deps=["frames"],
+    group_name="recording",
+    kinds={"json"},
+    owners=OWNERS,
+    code_version=CODE_VERSION,
+    output_required=False,
+)
+def prompts(
+    context: dg.AssetExecutionContext,
+    config: PromptsConfig,
+    registry: VideoRegistry,
+    store: ArtifactStore,
+) -> Iterator[dg.MaterializeResult]:
+    """A point inside each object of the template, drawn on the frame it belongs to.
+
+    From, in order: the run's configuration, ``tailor.json``, the template's fixed points, automatic
+    detection. Where a point is needed that only a person can give, nothing is materialized: the run
+    ends well, tagged ``tailor/waiting=points``, and the sensor starts the rest when the points come.
+    """
+    key = context.partition_key
+    with bad_input_fails_once(context):
+        video, frames = store.require(key, "video"), store.require(key, "frames")
+        settings = parse_settings(registry.get(key).sidecar_text)
+        from_run = {name: _given(name, values) for name, values in config.points.items()}
+        template = choose_template(
+            load_templates(load_settings().templates_file),
+            config.template or settings.template,
+            set(settings.points) | set(from_run),
+        )
+        source_frames = store.read_table(key, "frames")["source_frame"].to_numpy()
+
+        with store.local(key, video.details["file"]) as path:
+
+            def detect(count: int) -> list[tuple[float, float, int, float]]:
+                from tailor_assets.compute.animal_detection import detect_animals
+
+                return detect_animals(path, source_frames=source_frames, count=count)
+
+            chosen = choose_points(
+                template,
+                from_run=from_run,
+                from_sidecar=settings.points,
+                width=video.details["width"],
+                height=video.details["height"],
+                frame_count=video.details["frame_count"],
+                detect=detect,
+            )
+            registry.set_waiting(key, "points" if chosen.missing else None)
+            if chosen.missing:
+                _wait(context, template, chosen)
+                return
+            picture = _picture(path, source_frames, chosen.prompts)
+
+        with store.making(key, "prompts") as draft:
+            draft.path("prompts_picture.jpg").write_bytes(picture)
+            points = [asdict(prompt) for prompt in chosen.prompts]
+            record = draft.commit(
+                version=version_of("prompts", CODE_VERSION, frames.version, points, template),
+                made_from={"frames": frames},
+                details={
+                    "template": template.model_dump(mode="json"),
+                    "points": points,
+                    "not_found": list(chosen.not_found),
+                    "px_per_cm": settings.px_per_cm,
+                },
+                run_id=context.run_id,
+            )
+    if chosen.not_found:
+        context.log.warning(
+            f"No {' or '.join(chosen.not_found)} was found in the video: its masks will be empty. "
+            "Give a point in tailor.json if it is there."
+        )
+    encoded = base64.b64encode(picture).decode()
+    yield dg.MaterializeResult(
+        data_version=dg.DataVersion(record.version),
+        metadata={
+            "picture": dg.MetadataValue.md(f"![points](data:image/jpeg;base64,{encoded})"),
+            "template": template.name,
+            "points": dg.MetadataValue.md(
+                "\n".join(
+                    f"- **{p.name}** ({p.x:.0f}, {p.y:.0f}) on frame {p.source_frame}, {p.origin}"
+                    for p in chosen.prompts
+                )
+                or "none"
+            ),
+            "not found": ", ".join(chosen.not_found) or "none",
+        },
+    )
+
+
+def read_prompts(
+    store: ArtifactStore, key: str
+) -> tuple[Template, list[ObjectPrompt], float | None]:
+    """The template, points and px/cm that the ``prompts`` artifact of a video holds."""
+    details = store.require(key, "prompts").details
+    return (
+        Template.model_validate(details["template"]),
+        [ObjectPrompt(**point) for point in details["points"]],
+        details.get("px_per_cm"),
+    )
+
+
+def _given(name: str, values: list[float]) -> GivenPoint:
+    try:
+        if len(values) == 3:
+            return GivenPoint(x=values[0], y=values[1], frame=int(values[2]))
+        return GivenPoint.model_validate(values)
+    except (ValidationError, ValueError):
+        raise PermanentProblem(
+            f"The point of {name} in the run's configuration is {values}: give [x, y] or "
+            "[x, y, frame]."
+        ) from None
+
+
+def _wait(context: dg.AssetExecutionContext, template: Template, chosen: ChosenPoints) -> None:
+    names = " and ".join(chosen.missing)
+    example = json.dumps(
+        {"template": template.name, "points": {name: [320, 240] for name in chosen.missing}}
+    )
+    context.instance.add_run_tags(context.run_id, {WAITING_TAG: "points"})
+    context.log.warning(
+        f"Waiting for a person: template {template.name!r} needs a point for {names}. Put a "
+        f"tailor.json such as {example} beside the video; the rest then starts by itself."
+    )
+
+
+def _picture(path: object, source_frames: np.ndarray, points: tuple[ObjectPrompt, ...]) -> bytes:
+    from tailor_assets.compute.frame_source import read_frames
+    from tailor_assets.compute.point_picture import draw_points
+
+    at = points[0].source_frame if points else int(source_frames[0])
+    with read_frames(path, np.array([at], np.int64), pixels="rgb") as frames:  # type: ignore[arg-type]
+        _, image = next(iter(frames))
+    return draw_points(image, points)

@@ -1,0 +1,207 @@
+"""How files get into a results folder: in parallel, verified, the manifest last, nothing twice."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from resources.artifact_store import ArtifactStore
+from resources.drive import Drive, PublishedFile
+from resources.video_registry import VideoRow
+from tailor_assets.progress import LogProgress
+
+MANIFEST = "manifest.json"
+_PARALLEL_UPLOADS = 8
+_ATTEMPTS = 2
+
+
+@dataclass(frozen=True)
+class PublishReport:
+    """What a publication did; ``identity`` is equal for equal results."""
+
+    names: list[str]
+    uploaded: int
+    kept: int
+    removed: int
+    bytes_uploaded: int
+    seconds: float
+    identity: str
+
+
+@contextmanager
+def result_files(
+    store: ArtifactStore, key: str, name: str, folder: Path
+) -> Iterator[dict[str, Path]]:
+    """Local paths of the files of a results folder by their relative name, CSVs freshly written."""
+    csvs = folder / ".csv"
+    csvs.mkdir()
+    tables = {
+        "frames": "frames.csv",
+        "features": f"{name}_features.csv",
+        "predictions": f"{name}_prediction.csv",
+        "flags": f"{name}_flags_predonly.csv",
+        "flags_summary": f"{name}_flags_predonly_summary.csv",
+    }
+    with ExitStack() as stack:
+        files = {f"{name}.npz": stack.enter_context(store.local(key, "masks.npz"))}
+        for artifact, file_name in tables.items():
+            # Missing values are empty cells, times have their microseconds and not more.
+            path = csvs / f"{artifact}.csv"
+            store.read_table(key, artifact).write_csv(path, null_value="")
+            files[file_name] = path
+        watch = stack.enter_context(store.local(key, "watch"))
+        files |= {f"watch/{path.name}": path for path in sorted(watch.glob("*.jpg"))}
+        yield files
+
+
+def publish(
+    drive: Drive,
+    row: VideoRow,
+    files: Mapping[str, Path],
+    *,
+    manifest_path: Path,
+    about: Mapping[str, Any],
+    run_id: str,
+    files_before: Sequence[str],
+    log: dg.DagsterLogManager,
+) -> PublishReport:
+    """Make the results folder hold exactly ``files`` and a manifest of them.
+
+    A file that is there with the right md5 is left alone. Before anything changes the manifest is
+    removed, and it is written when everything else has arrived. Of other files only those that an
+    earlier publication wrote (``files_before``) are removed: what people put there is theirs.
+
+    Raises dagster.Failure (retried) when a file does not arrive as it was sent.
+    """
+    start = time.monotonic()
+    there = drive.published(row.tenant, row.results_name)
+    sums = _checksums(files)
+    entries = {
+        name: {"size": files[name].stat().st_size, "md5": sums[name]} for name in sorted(files)
+    }
+    identity = _identity({**about, "files": entries})
+    manifest = {
+        "manifest_version": 1,
+        **about,
+        "identity": identity,
+        "run_id": run_id,
+        "published_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "files": entries,
+    }
+    manifest_path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False, default=str))
+
+    wrong = _differing(sums, there)
+    stale = [n for n in files_before if n in there and n not in files and n != MANIFEST]
+    uploaded = 0
+    if wrong or stale or _manifest_identity(drive, row, there) != identity:
+        drive.unpublish(row.tenant, row.results_name, MANIFEST)
+        _send_all(drive, row, files, sums, wrong, log)
+        for name in stale:
+            drive.unpublish(row.tenant, row.results_name, name)
+        _send(drive, row, MANIFEST, manifest_path, _md5(manifest_path))
+        uploaded = len(wrong) + 1
+    return PublishReport(
+        names=[*sorted(files), MANIFEST],
+        uploaded=uploaded,
+        kept=len(files) + 1 - uploaded,
+        removed=len(stale),
+        bytes_uploaded=sum(entries[n]["size"] for n in wrong),
+        seconds=round(time.monotonic() - start, 3),
+        identity=identity,
+    )
+
+
+def publish_folder(
+    drive: Drive,
+    row: VideoRow,
+    files: Mapping[str, Path],
+    *,
+    prefix: str,
+    log: dg.DagsterLogManager,
+) -> PublishReport:
+    """Make one folder of the results (``prefix`` ends with a slash) hold exactly ``files``.
+
+    The folder is tailor's own, so whatever else is in it is removed.
+    Raises dagster.Failure (retried) when a file does not arrive as it was sent.
+    """
+    start = time.monotonic()
+    everything = drive.published(row.tenant, row.results_name)
+    there = {name: file for name, file in everything.items() if name.startswith(prefix)}
+    sums = _checksums(files)
+    wrong = _differing(sums, there)
+    stale = [name for name in there if name not in files]
+    _send_all(drive, row, files, sums, wrong, log)
+    for name in stale:
+        drive.unpublish(row.tenant, row.results_name, name)
+    return PublishReport(
+        names=sorted(files),
+        uploaded=len(wrong),
+        kept=len(files) - len(wrong),
+        removed=len(stale),
+        bytes_uploaded=sum(files[name].stat().st_size for name in wrong),
+        seconds=round(time.monotonic() - start, 3),
+        identity=_identity(sums),
+    )
+
+
+def _checksums(files: Mapping[str, Path]) -> dict[str, str]:
+    with ThreadPoolExecutor(_PARALLEL_UPLOADS) as pool:
+        return dict(zip(files, pool.map(_md5, files.values()), strict=True))
+
+
+def _differing(sums: Mapping[str, str], there: Mapping[str, PublishedFile]) -> list[str]:
+    return [name for name, md5 in sums.items() if name not in there or there[name].md5 != md5]
+
+
+def _send_all(
+    drive: Drive,
+    row: VideoRow,
+    files: Mapping[str, Path],
+    sums: Mapping[str, str],
+    names: Sequence[str],
+    log: dg.DagsterLogManager,
+) -> None:
+    progress = LogProgress(log, "uploading", "files")
+    with ThreadPoolExecutor(_PARALLEL_UPLOADS) as pool:
+        sent = pool.map(lambda name: _send(drive, row, name, files[name], sums[name]), names)
+        for done, _ in enumerate(sent, start=1):
+            progress(done, len(names))
+
+
+def _send(drive: Drive, row: VideoRow, name: str, path: Path, md5: str) -> None:
+    for _ in range(_ATTEMPTS):
+        if drive.publish(row.tenant, row.results_name, name, path) == md5:
+            return
+    raise dg.Failure(
+        f"{name} did not arrive in the Drive as it was sent, {_ATTEMPTS} times; the run is tried "
+        "again."
+    )
+
+
+def _manifest_identity(drive: Drive, row: VideoRow, there: Mapping[str, Any]) -> str | None:
+    """Identity in the manifest that is in the Drive, None where there is none to trust."""
+    if MANIFEST not in there:
+        return None
+    try:
+        content = json.loads(drive.read_published(row.tenant, row.results_name, MANIFEST))
+        return str(content["identity"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _identity(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _md5(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

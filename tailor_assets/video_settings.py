@@ -1,0 +1,79 @@
+"""What a person says about one video: ``tailor.json`` beside it, or a run's configuration."""
+
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from tailor_assets.compute.errors import PermanentProblem
+
+
+class GivenPoint(BaseModel):
+    """A point inside an object: pixels of the upright picture, and the video's frame (from 0)."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    x: float
+    y: float
+    frame: int = Field(default=0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_pair(cls, value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            if len(value) != 2:
+                raise ValueError("a point is [x, y] or {x, y, frame}")
+            return {"x": value[0], "y": value[1]}
+        return value
+
+
+class VideoSettings(BaseModel):
+    """The contents of a ``tailor.json``; every entry may be left out."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    template: str | None = None
+    stride: int | None = Field(default=None, ge=1)
+    fps: float | None = Field(default=None, gt=0)
+    points: dict[str, GivenPoint] = {}
+    fps_override: float | None = Field(default=None, gt=0)
+    """True frame rate of a recording whose container's timestamps are wrong."""
+    px_per_cm: float | None = Field(default=None, gt=0)
+
+    @field_validator("points", mode="before")
+    @classmethod
+    def _points_are_given(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+    @model_validator(mode="after")
+    def _one_way_of_sampling(self) -> "VideoSettings":
+        if self.stride is not None and self.fps is not None:
+            raise ValueError("give stride or fps, not both")
+        return self
+
+    def sampling(self) -> tuple[object, ...]:
+        """What decides which frames are taken; equal sampling means frames need not be remade."""
+        return (self.template, self.stride, self.fps, self.fps_override)
+
+
+def parse_settings(text: str | None, where: str = "tailor.json") -> VideoSettings:
+    """Read the text of a ``tailor.json``; None or blank is no settings.
+
+    Raises PermanentProblem that names the entry and what is wrong with it.
+    """
+    if text is None or not text.strip():
+        return VideoSettings()
+    try:
+        content = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise PermanentProblem(f"{where} is not valid JSON ({error}): mend it.") from None
+    if not isinstance(content, dict):
+        raise PermanentProblem(f'{where} must be an object such as {{"template": "mouse"}}.')
+    try:
+        return VideoSettings.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise PermanentProblem(
+            f"{where} is not valid, {place + ': ' if place else ''}{first['msg']}: mend it."
+        ) from None
