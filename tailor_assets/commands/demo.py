@@ -1,5 +1,6 @@
 """``tailor demo``: simulated videos from a Drive folder to flags, with the web page to watch it."""
 
+import json
 import logging
 import shutil
 import time
@@ -73,8 +74,21 @@ def _drop(video: Path, settings: Settings, tenant: str, stem: str) -> Path:
     folder = videos / name
     folder.mkdir(parents=True)
     shutil.copyfile(video, folder / f"{video.name}.part")
+    (folder / "tailor.json").write_text(json.dumps(_settings(video)))
     (folder / f"{video.name}.part").rename(folder / video.name)
     return settings.drive_root / tenant / "tailor" / "results" / name
+
+
+def _settings(video: Path) -> dict[str, object]:
+    """What a person would have said of the video: where its nest is. The mouse is found anyway."""
+    truth = json.loads(video.with_name(f"{video.stem}_truth.json").read_text())
+    if truth["nest_point"] is None:
+        return {"template": "mouse", "px_per_cm": truth["px_per_cm"]}
+    return {
+        "template": "mouse_nest",
+        "points": {"nest": truth["nest_point"]},
+        "px_per_cm": truth["px_per_cm"],
+    }
 
 
 def _wait_for(results: list[Path], running: object, until: float) -> None:
