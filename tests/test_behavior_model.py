@@ -1,0 +1,260 @@
+"""Any model, rules or trained, gives the same table of predictions or one plain refusal."""
+
+import hashlib
+import json
+
+import joblib
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+
+from tailor_assets.compute.behavior_model import predict
+from tailor_assets.compute.behavior_rules import RuleSet
+from tailor_assets.compute.bouts import BoutCleanUp
+from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.compute.sklearn_model import ModelDescription, SklearnModel
+
+COLUMNS = ("speed_cm_s", "solidity")
+
+
+def features(rows=240, *, lost=(), seed=0):
+    """Two features of an animal that grooms (slow, solid) and rears (fast, not solid)."""
+    rng = np.random.default_rng(seed)
+    rearing = (np.arange(rows) // 30) % 2 == 1
+    missing = np.isin(np.arange(rows), lost)
+
+    def column(values):
+        return pl.Series(np.where(missing, np.nan, values)).fill_nan(None)
+
+    table = pl.DataFrame(
+        {
+            "frame": np.arange(rows),
+            "source_frame": np.arange(rows) * 3,
+            "timestamp_s": np.arange(rows) / 10,
+            "speed_cm_s": column(rng.normal(1 + 3 * rearing, 0.3)),
+            "solidity": column(rng.normal(0.9 - 0.2 * rearing, 0.02)),
+            "mask_quality": np.where(missing, 0.0, 0.9),
+        }
+    )
+    return table, np.where(rearing, "rearing", "grooming")
+
+
+def description(**changes):
+    return ModelDescription(
+        **{
+            "name": "groom-rear",
+            "version": "3",
+            "features_version": "7",
+            "feature_columns": COLUMNS,
+            "labels": ("rearing", "grooming"),
+            "sha256": "0" * 64,
+            **changes,
+        }
+    )
+
+
+def trained(estimator=None):
+    table, truth = features()
+    matrix = table.select(COLUMNS).to_numpy().copy()
+    matrix[::17, 1] = np.nan
+    estimator = estimator or HistGradientBoostingClassifier(max_iter=20, random_state=0)
+    return estimator.fit(matrix, truth)
+
+
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "groom-rear.joblib"
+    SklearnModel(description(), trained()).save(path)
+    return path
+
+
+def rewrite_description(path, **changes):
+    beside = path.with_suffix(".json")
+    beside.write_text(json.dumps({**json.loads(beside.read_text()), **changes}))
+
+
+@pytest.fixture
+def own_path(tmp_path, model_path):
+    path = tmp_path / model_path.name
+    path.write_bytes(model_path.read_bytes())
+    path.with_suffix(".json").write_bytes(model_path.with_suffix(".json").read_bytes())
+    return path
+
+
+def test_a_trained_model_is_loaded_and_predicts_rows_it_has_not_seen(model_path):
+    model = SklearnModel.load(model_path)
+    table, truth = features(seed=1, lost=[5, 6, 200])
+    predictions = predict(table, model, features_version="7")
+    assert predictions.columns == [
+        "frame",
+        "source_frame",
+        "timestamp_s",
+        "behavior",
+        "probability_rearing",
+        "probability_grooming",
+        "mask_quality",
+        "model_name",
+        "model_version",
+        "model_hash",
+        "features_version",
+    ]
+    lost = np.isin(np.arange(table.height), [5, 6, 200])
+    labels = predictions["behavior"].to_numpy()
+    assert set(labels[lost]) == {"no data"}
+    assert np.mean(labels[~lost] == truth[~lost]) > 0.98
+    probabilities = predictions.select("probability_rearing", "probability_grooming")
+    assert probabilities.sum_horizontal(ignore_nulls=False).is_null().to_numpy().tolist() == (
+        lost.tolist()
+    )
+    assert probabilities.drop_nulls().sum_horizontal().to_numpy() == pytest.approx(1.0)
+    # The description's order of labels is not the estimator's, which is alphabetical.
+    top = np.where(predictions["probability_rearing"].fill_null(0) > 0.5, "rearing", "grooming")
+    assert np.array_equal(top[~lost], labels[~lost])
+
+
+def test_predictions_carry_the_identity_of_the_model_that_made_them(model_path):
+    predictions = predict(features()[0], SklearnModel.load(model_path), features_version="7")
+    row = predictions.row(0, named=True)
+    assert row["model_name"] == "groom-rear"
+    assert row["model_version"] == "3"
+    assert row["model_hash"] == hashlib.sha256(model_path.read_bytes()).hexdigest()
+    assert row["features_version"] == "7"
+    rules = RuleSet()
+    tracks = features()[0].with_columns(
+        centroid_x=pl.col("timestamp_s"), centroid_y=0.0, axis_major_length=80.0
+    )
+    row = predict(tracks, rules, features_version="7").row(0, named=True)
+    assert (row["model_name"], row["model_version"], row["model_hash"]) == (
+        "rules", rules.version, rules.hash,
+    )  # fmt: skip
+
+
+def test_a_model_that_takes_missing_cells_gets_them_and_another_says_no_data(model_path):
+    table, _ = features()
+    table = table.with_columns(
+        pl.when(pl.col("frame") == 10).then(None).otherwise(pl.col("solidity")).alias("solidity")
+    )
+    takes = predict(table, SklearnModel.load(model_path), features_version="7")
+    assert takes["behavior"][10] == "grooming"
+    complete = features()[0]
+    linear = LogisticRegression().fit(complete.select(COLUMNS).to_numpy(), features()[1])
+    gives_up = predict(table, SklearnModel(description(), linear), features_version="7")
+    assert gives_up["behavior"][10] == "no data"
+    assert gives_up["behavior"][11] == "grooming"
+    forest = RandomForestClassifier(10, random_state=0).fit(
+        complete.select(COLUMNS).to_numpy(), features()[1]
+    )
+    assert predict(table, SklearnModel(description(), forest), features_version="7")["behavior"][
+        10
+    ] in ("grooming", "rearing")
+
+
+def test_features_of_another_version_are_refused(model_path):
+    with pytest.raises(PermanentProblem, match=r"made for features of version 7 .* version 8"):
+        predict(features()[0], SklearnModel.load(model_path), features_version="8")
+
+
+def test_missing_feature_columns_are_named(model_path):
+    with pytest.raises(PermanentProblem, match="lack solidity, which the behaviour model groom"):
+        predict(features()[0].drop("solidity"), SklearnModel.load(model_path), features_version="7")
+
+
+def test_a_file_that_is_not_the_described_one_is_never_unpickled(own_path):
+    class Trap:
+        def __reduce__(self):
+            return (pytest.fail, ("the file was unpickled",))
+
+    joblib.dump(Trap(), own_path)
+    with pytest.raises(PermanentProblem, match="sha256 differs"):
+        SklearnModel.load(own_path)
+
+
+def test_a_missing_or_damaged_description_is_refused(own_path):
+    rewrite_description(own_path, labels=["rearing", "no data"])
+    with pytest.raises(PermanentProblem, match="bad labels"):
+        SklearnModel.load(own_path)
+    rewrite_description(own_path, labels=["rearing", "grooming"], color="red")
+    with pytest.raises(PermanentProblem, match="bad color"):
+        SklearnModel.load(own_path)
+    own_path.with_suffix(".json").write_text("{")
+    with pytest.raises(PermanentProblem, match="is not JSON"):
+        SklearnModel.load(own_path)
+    own_path.with_suffix(".json").unlink()
+    with pytest.raises(PermanentProblem, match="has no description"):
+        SklearnModel.load(own_path)
+
+
+def test_a_missing_or_damaged_file_is_refused(own_path):
+    own_path.write_bytes(b"not a model")
+    rewrite_description(own_path, sha256=hashlib.sha256(b"not a model").hexdigest())
+    with pytest.raises(PermanentProblem, match="cannot be loaded"):
+        SklearnModel.load(own_path)
+    own_path.unlink()
+    with pytest.raises(PermanentProblem, match="cannot be read"):
+        SklearnModel.load(own_path)
+
+
+def test_a_file_of_another_scikit_learn_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "old.joblib"
+    with monkeypatch.context() as then:
+        then.setattr("sklearn.base.__version__", "1.2.2")
+        SklearnModel(description(), trained()).save(path)
+    with pytest.raises(PermanentProblem, match=r"trained with scikit-learn 1\.2\.2"):
+        SklearnModel.load(path)
+
+
+def test_an_estimator_that_is_not_what_its_description_says_is_refused():
+    with pytest.raises(PermanentProblem, match="labels grooming, rearing"):
+        SklearnModel(description(labels=("digging", "grooming")), trained())
+    with pytest.raises(PermanentProblem, match=r"other features \(2\)"):
+        SklearnModel(description(feature_columns=("solidity",)), trained())
+    with pytest.raises(PermanentProblem, match="no fitted classifier"):
+        SklearnModel(description(), KNeighborsClassifier())
+
+
+def test_columns_in_another_order_than_trained_are_refused():
+    pandas = pytest.importorskip("pandas")
+    table, truth = features()
+    named = HistGradientBoostingClassifier(max_iter=5).fit(
+        pandas.DataFrame(table.select(COLUMNS).to_dict(as_series=False)), truth
+    )
+    SklearnModel(description(), named)
+    with pytest.raises(PermanentProblem, match="another order"):
+        SklearnModel(description(feature_columns=COLUMNS[::-1]), named)
+
+
+def test_clean_up_changes_short_bouts_and_the_numbers_still_agree(model_path):
+    table, _ = features(lost=[100])
+    # One row of rearing in the middle of grooming.
+    table = table.with_columns(
+        pl.when(pl.col("frame") == 10)
+        .then(4.0)
+        .otherwise(pl.col("speed_cm_s"))
+        .alias("speed_cm_s"),
+        pl.when(pl.col("frame") == 10).then(0.7).otherwise(pl.col("solidity")).alias("solidity"),
+    )
+    model = SklearnModel.load(model_path)
+    plain = predict(table, model, features_version="7")
+    clean = predict(
+        table, model, features_version="7", clean_up=BoutCleanUp(fill_gaps_ms=100, stitch_ms=200)
+    )
+    assert plain["behavior"][10] == "rearing"
+    assert plain["behavior"][100] == "no data"
+    assert clean["behavior"][10] == "grooming"
+    assert clean["probability_grooming"][10] > clean["probability_rearing"][10]
+    assert clean["probability_grooming"][10] < 0.51
+    # A filled gap has a label and no numbers: nothing was measured there.
+    assert clean["behavior"][100] == clean["behavior"][99]
+    assert clean["probability_grooming"][100] is None
+    untouched = (plain["behavior"] == clean["behavior"]).to_numpy()
+    assert plain.filter(untouched).equals(clean.filter(untouched))
+
+
+def test_no_rows_give_the_columns_and_no_rows(model_path):
+    empty = predict(features()[0].clear(), SklearnModel.load(model_path), features_version="7")
+    assert empty.height == 0
+    assert empty.schema["behavior"] == pl.String
+    assert empty.schema["probability_rearing"] == pl.Float64
