@@ -79,4 +79,4 @@ def share_lost(mask_quality: pl.Series) -> float | None:
     """Share of frames in which the animal was not found, None without frames (non-blocking)."""
     if mask_quality.len() == 0:
         return None
-    return float((mask_quality == 0).mean() or 0.0)
+    return int((mask_quality.fill_null(0.0) == 0).sum()) / mask_quality.len()

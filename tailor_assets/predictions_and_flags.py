@@ -36,6 +36,15 @@ class ScoringConfig(dg.Config):
     seconds_window: float | None = Field(
         default=None, gt=0, description="Total width of a review window in seconds."
     )
+    fill_gaps_ms: float = Field(
+        default=0.0, ge=0, description='First: close "no data" of at most this length.'
+    )
+    stitch_ms: float = Field(
+        default=0.0, ge=0, description="Then: join bouts of one label across at most this length."
+    )
+    min_bout_ms: float = Field(
+        default=0.0, ge=0, description="Last: give shorter bouts to their longer neighbour."
+    )
 
 
 @dg.multi_asset(
@@ -78,6 +87,8 @@ def predictions_and_flags(
     store: ArtifactStore,
 ) -> Iterator[Any]:
     """Score every video of the run; one that cannot be scored fails alone, at the end."""
+    from tailor_assets.compute.bouts import BoutCleanUp
+
     keys = list(context.partition_keys)
     alone = len(keys) == 1
     selected = {key.to_user_string() for key in context.selected_asset_keys}
@@ -91,7 +102,10 @@ def predictions_and_flags(
                 if name == "predictions":
                     feature_set = read_prompts(store, key)[0].feature_set
                     model = behavior_models.get(config.model, species=species_of(feature_set))
-                    made = make_predictions(store, key, model, context.run_id)
+                    clean_up = BoutCleanUp(
+                        config.fill_gaps_ms, config.stitch_ms, config.min_bout_ms
+                    )
+                    made = make_predictions(store, key, model, clean_up, context.run_id)
                 else:
                     made = make_flags(store, key, config.seconds_window, context.run_id)
                 yield from _report(context, name, key, made, alone)

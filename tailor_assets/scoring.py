@@ -1,6 +1,6 @@
 """From features to predictions and flags of one video: plain functions the asset is made of."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from tailor_assets.prompts import read_prompts
 
 if TYPE_CHECKING:
     from tailor_assets.compute.behavior_model import BehaviorModel
+    from tailor_assets.compute.bouts import BoutCleanUp
 
 CODE_VERSION = "1"
 
@@ -36,23 +37,39 @@ def species_of(feature_set: str) -> str:
 
 
 def make_predictions(
-    store: ArtifactStore, key: str, model: "BehaviorModel", run_id: str
+    store: ArtifactStore,
+    key: str,
+    model: "BehaviorModel",
+    clean_up: "BoutCleanUp",
+    run_id: str,
 ) -> ScoredArtifact:
     """Behaviour per frame of one video. Raises PermanentProblem for features that do not fit."""
     from tailor_assets.compute.behavior_model import predict
 
     features = store.require(key, "features")
     table = store.read_table(key, "features")
-    predictions = predict(table, model, features_version=features.details["features_version"])
+    predictions = predict(
+        table,
+        model,
+        features_version=features.details["features_version"],
+        clean_up=clean_up,
+    )
     problem = problem_with_predictions(predictions, table.height)
     counts = predictions["behavior"].value_counts(sort=True)
     shares = {label: count / predictions.height for label, count in counts.iter_rows()}
     with store.making(key, "predictions") as draft:
         predictions.write_parquet(draft.path("predictions.parquet"))
         record = draft.commit(
-            version=version_of("predictions", CODE_VERSION, features.version, model.hash),
+            version=version_of(
+                "predictions", CODE_VERSION, features.version, model.hash, asdict(clean_up)
+            ),
             made_from={"features": features},
-            details={"model": describe_model(model), "rows": predictions.height, "shares": shares},
+            details={
+                "model": describe_model(model),
+                "rows": predictions.height,
+                "shares": shares,
+                "clean_up": asdict(clean_up),
+            },
             problem=problem,
             run_id=run_id,
         )
