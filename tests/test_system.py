@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 import time
+import urllib.request
 from pathlib import Path
 
 import dagster as dg
@@ -153,3 +154,57 @@ def test_a_damaged_video_fails_once_and_says_why(running, drive_root, tmp_path):
     failure = records[0].event_log_entry.dagster_event.step_failure_data
     assert failure.user_failure_data.description.endswith(".")
     assert "video" in failure.user_failure_data.description
+
+
+def ask(running: RunningServices, query: str, **variables) -> dict:
+    """One question to the web page's GraphQL, as the page itself asks it."""
+    body = json.dumps({"query": query, "variables": variables}).encode()
+    request = urllib.request.Request(
+        f"{running.web_url}/graphql", body, {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        content = json.load(answer)
+    assert "errors" not in content, content
+    return content["data"]
+
+
+def test_a_backfill_from_the_web_page_scores_many_videos_in_one_run(running, drive_root, clip):
+    partitions = sorted(running.instance.get_dynamic_partitions("videos"))
+    scored = [
+        key for key in partitions if (running.home / "artifacts" / key / "flags.json").exists()
+    ]
+    assert len(scored) >= 3
+    before = {
+        key: json.loads((running.home / "artifacts" / key / "flags.json").read_text())["run_id"]
+        for key in scored
+    }
+    answer = ask(
+        running,
+        """mutation ($params: LaunchBackfillParams!) {
+             launchPartitionBackfill(backfillParams: $params) {
+               __typename ... on LaunchBackfillSuccess { backfillId } ... on Error { message } } }""",
+        params={
+            "assetSelection": [{"path": ["predictions"]}, {"path": ["flags"]}],
+            "partitionNames": scored,
+        },
+    )["launchPartitionBackfill"]
+    assert answer["__typename"] == "LaunchBackfillSuccess", answer
+    runs = wait_until(
+        lambda: [
+            run
+            for run in running.instance.get_runs(
+                dg.RunsFilter(tags={"dagster/backfill": answer["backfillId"]})
+            )
+            if run.is_finished
+        ],
+        running,
+        "a finished run of the backfill",
+    )
+    after = {
+        json.loads((running.home / "artifacts" / key / "flags.json").read_text())["run_id"]
+        for key in scored
+    }
+    assert [run.status for run in runs] == [dg.DagsterRunStatus.SUCCESS]
+    assert after == {runs[0].run_id}
+    assert runs[0].run_id not in before.values()
+    assert runs[0].tags["tailor/queue"] == "cpu"

@@ -1,0 +1,312 @@
+"""Sample recordings with known truth: ``simulate_video`` makes one, ``sample_videos`` a varied set."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.compute.mask_file import MaskWriter, mask_geometry
+from tailor_assets.compute.simulation.arena import Arena, choose_arena
+from tailor_assets.compute.simulation.behavior import RodentBehavior
+from tailor_assets.compute.simulation.camera import Camera
+from tailor_assets.compute.simulation.encoder import H264Writer
+from tailor_assets.compute.simulation.nest import MATERIALS, Nest, choose_nest_site
+from tailor_assets.compute.simulation.render import Renderer
+from tailor_assets.compute.simulation.rodent import COATS, Rodent, coat_luma
+from tailor_assets.compute.simulation.scenery import choose_floor, floor_luma, paint_scenery
+
+SIMULATOR_VERSION = "1"
+LIGHTINGS = ("visible", "infrared")
+ARENAS = ("rectangular", "circular")
+TRUTH_COLUMNS = ("frame", "timestamp_s", "behavior", "visible", "centroid_x", "centroid_y")
+_CRF = 23
+_SMALLEST = 64
+# What a demonstration should show: unlike recordings first, then chance.
+_SAMPLES = (
+    ("black", "visible", "rectangular"),
+    ("white", "infrared", "circular"),
+    ("agouti", "visible", "rectangular"),
+    ("black", "infrared", "rectangular"),
+    ("white", "visible", "rectangular"),
+    ("grey", "visible", "circular"),
+)
+
+
+@dataclass(frozen=True)
+class SimulationTruth:
+    """What is known about a simulated video. Points are (x, y) pixels of frame 0, inside the mask.
+
+    ``masks_path`` is a masks NPZ of all frames (objects ``mouse``: body, head, ears and feet;
+    ``tail``; and ``nest``, its visible part, where there is one). ``behaviors_path`` is a CSV of
+    ``TRUTH_COLUMNS``; a hidden animal has ``visible`` 0 and no centroid.
+    """
+
+    video_path: str
+    masks_path: str
+    behaviors_path: str
+    simulator_version: str
+    seed: int
+    width: int
+    height: int
+    fps: float
+    frame_count: int
+    px_per_cm: float
+    body_length_px: float
+    coat: str
+    lighting: str
+    arena: str
+    floor: str
+    mouse_point: tuple[float, float]
+    nest_point: tuple[float, float] | None
+
+
+@dataclass
+class Scene:
+    """Everything of one simulation: step ``behavior`` and let ``renderer`` draw its pose."""
+
+    arena: Arena
+    behavior: RodentBehavior
+    renderer: Renderer
+    body_length: float
+    coat: str
+    lighting: str
+    floor: str
+    has_nest: bool
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """Names of the masks that ``renderer.render`` returns."""
+        return ("mouse", "nest", "tail") if self.has_nest else ("mouse", "tail")
+
+
+def build_scene(
+    seed: int,
+    *,
+    width: int,
+    height: int,
+    coat: str = "random",
+    lighting: str = "random",
+    arena: str = "random",
+    nest: bool = True,
+) -> Scene:
+    """Choose and paint everything that the seed decides. Arguments as for ``simulate_video``."""
+    _check(coat, ("random", *COATS), "coat")
+    _check(lighting, ("random", *LIGHTINGS), "lighting")
+    _check(arena, ("random", *ARENAS), "arena")
+    # One stream of chance per subject, so that painting a scratch more does not move the animal.
+    choices, ground, looks, fur, heap, mind, optics, shades = (
+        np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(8)
+    )
+    if coat == "random":
+        coat = str(choices.choice(COATS, p=[0.34, 0.2, 0.16, 0.1, 0.12, 0.08]))
+    if lighting == "random":
+        lighting = "infrared" if choices.random() < 0.35 else "visible"
+    infrared = lighting == "infrared"
+    monochrome = infrared or choices.random() < 0.3
+    clock = choices.random() < 0.25
+    ground_plan = choose_arena(ground, arena, width, height)
+    body_length = float(ground.uniform(7.9, 9.4)) * ground_plan.px_per_cm
+    floor = choose_floor(looks, coat_luma(coat, infrared))
+    # White cotton on white acrylic would be a nest that nobody can see.
+    pale = floor_luma(floor) > 170
+    material = str(choices.choice(MATERIALS, p=[0.35, 0.1, 0.55] if pale else [0.5, 0.35, 0.15]))
+    scenery = paint_scenery(looks, ground_plan, height, width, floor, lighting, monochrome)
+    site = choose_nest_site(heap, ground_plan, body_length) if nest else None
+    pile = Nest(heap, site, material, monochrome) if site else None
+    rodent = Rodent(fur, coat, body_length, monochrome and infrared)
+    camera = Camera(optics, height, width, infrared=infrared, monochrome=monochrome, clock=clock)
+    return Scene(
+        arena=ground_plan,
+        behavior=RodentBehavior(mind, ground_plan, body_length, site),
+        renderer=Renderer(shades, ground_plan, scenery, rodent, pile, camera),
+        body_length=body_length,
+        coat=coat,
+        lighting=lighting,
+        floor=floor,
+        has_nest=nest,
+    )
+
+
+def simulate_video(
+    path: str | Path,
+    *,
+    seed: int,
+    duration_s: float,
+    fps: float = 30,
+    width: int = 640,
+    height: int = 480,
+    coat: str = "random",
+    lighting: str = "random",
+    arena: str = "random",
+    nest: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> SimulationTruth:
+    """Make a sample recording of one rodent and write its truth beside it.
+
+    Writes ``path`` (H.264 mp4, yuv420p), ``<stem>_truth.npz`` (masks), ``<stem>_truth.csv``
+    (behaviour per frame) and ``<stem>_truth.json`` (the returned ``SimulationTruth``). Equal
+    arguments give equal files, except that the json names where they are. Each file appears whole
+    or not at all, the video last. Memory does not depend on ``duration_s``.
+
+    ``width`` and ``height`` in pixels, even, at least 64; ``coat`` one of ``COATS``, ``lighting``
+    of ``LIGHTINGS``, ``arena`` of ``ARENAS``, each or ``"random"``. ``progress(done, total)`` is
+    called after every frame. Raises PermanentProblem for arguments no video can be made from.
+    """
+    path = Path(path)
+    _check_size(path, duration_s, fps, width, height)
+    rate = Fraction(fps).limit_denominator(1001)
+    count = max(1, round(duration_s * rate))
+    scene = build_scene(
+        seed, width=width, height=height, coat=coat, lighting=lighting, arena=arena, nest=nest
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    masks_path = path.with_name(f"{path.stem}_truth.npz")
+    table_path = path.with_name(f"{path.stem}_truth.csv")
+    truth_path = path.with_name(f"{path.stem}_truth.json")
+    suffix = f".{secrets.token_hex(4)}.part"
+    part = {p: p.with_name(f".{p.name}{suffix}") for p in (path, table_path, truth_path)}
+    points: dict[str, tuple[float, float]] = {}
+    writer = None
+    try:
+        writer = H264Writer(part[path], width=width, height=height, rate=rate, crf=_CRF)
+        with (
+            open(part[table_path], "w", newline="", encoding="utf-8") as stream,
+            MaskWriter(
+                masks_path, objects=scene.objects, height=height, width=width, segmenter="truth"
+            ) as masks_file,
+        ):
+            table = csv.writer(stream, lineterminator="\n")
+            table.writerow(TRUTH_COLUMNS)
+            for index in range(count):
+                time_s = float(index / rate)
+                planes, masks = scene.renderer.render(scene.behavior.pose, time_s)
+                writer.write(planes)
+                masks_file.append(
+                    source_frame=index,
+                    timestamp_s=time_s,
+                    masks=masks,
+                    scores=dict.fromkeys(masks, 1.0),
+                )
+                table.writerow(_truth_row(index, time_s, scene.behavior.behavior, masks["mouse"]))
+                if index == 0:
+                    points = {name: _point_inside(masks[name]) for name in masks}
+                if progress is not None:
+                    progress(index + 1, count)
+                scene.behavior.advance(float(1 / rate))
+        writer.close()
+        writer = None
+        truth = SimulationTruth(
+            video_path=str(path),
+            masks_path=str(masks_path),
+            behaviors_path=str(table_path),
+            simulator_version=SIMULATOR_VERSION,
+            seed=seed,
+            width=width,
+            height=height,
+            fps=float(rate),
+            frame_count=count,
+            px_per_cm=scene.arena.px_per_cm,
+            body_length_px=scene.body_length,
+            coat=scene.coat,
+            lighting=scene.lighting,
+            arena=scene.arena.kind,
+            floor=scene.floor,
+            mouse_point=points["mouse"],
+            nest_point=points.get("nest"),
+        )
+        part[truth_path].write_text(json.dumps(asdict(truth), indent=2) + "\n", encoding="utf-8")
+        # The video last: whoever watches the folder finds its truth already there.
+        for final in (table_path, truth_path, path):
+            os.replace(part[final], final)
+    finally:
+        if writer is not None:
+            writer.abort()
+        for leftover in part.values():
+            leftover.unlink(missing_ok=True)
+    return truth
+
+
+def sample_videos(
+    out_dir: str | Path,
+    count: int,
+    seed: int,
+    duration_s: float,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Make ``count`` unlike sample videos, ``simulated_mouse_01.mp4`` and on, with their truth.
+
+    Coats, light and arenas differ from one to the next; ``progress(done, total)`` counts the
+    frames of all of them. Returns the videos' paths.
+    """
+    folder = Path(out_dir)
+    paths: list[Path] = []
+    for index in range(count):
+        coat, lighting, arena = (
+            _SAMPLES[index] if index < len(_SAMPLES) else ("random", "random", "random")
+        )
+        path = folder / f"simulated_mouse_{index + 1:02d}.mp4"
+
+        def report(done: int, total: int, finished: int = index) -> None:
+            if progress is not None:
+                progress(finished * total + done, count * total)
+
+        simulate_video(
+            path,
+            seed=seed * 1000 + index,
+            duration_s=duration_s,
+            coat=coat,
+            lighting=lighting,
+            arena=arena,
+            progress=report,
+        )
+        paths.append(path)
+    return paths
+
+
+def _truth_row(
+    index: int, time_s: float, behavior: str, mouse: np.ndarray
+) -> tuple[int, str, str, int, str, str]:
+    area, _, (row, column) = mask_geometry(mouse)
+    if area == 0:
+        return index, f"{time_s:.6f}", behavior, 0, "", ""
+    return index, f"{time_s:.6f}", behavior, 1, f"{column:.3f}", f"{row:.3f}"
+
+
+def _point_inside(mask: np.ndarray) -> tuple[float, float]:
+    """The pixel (x, y) of ``mask`` that is farthest from its edge."""
+    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
+    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    return float(column), float(row)
+
+
+def _check(value: str, allowed: tuple[str, ...], name: str) -> None:
+    if value not in allowed:
+        raise PermanentProblem(
+            f"The {name} {value!r} cannot be simulated; choose one of: {', '.join(allowed)}."
+        )
+
+
+def _check_size(path: Path, duration_s: float, fps: float, width: int, height: int) -> None:
+    if path.suffix.lower() != ".mp4":
+        raise PermanentProblem(f"The simulated video must be named .mp4, not {path.name!r}.")
+    if width % 2 or height % 2 or min(width, height) < _SMALLEST:
+        raise PermanentProblem(
+            f"A simulated video of {width}x{height} pixels cannot be encoded; width and height "
+            f"must be even and at least {_SMALLEST}."
+        )
+    if not (0 < duration_s < float("inf") and 1 <= fps <= 240):
+        raise PermanentProblem(
+            f"A simulated video of {duration_s} s at {fps} frames/s cannot be made; give a "
+            "duration above 0 and 1 to 240 frames per second."
+        )
