@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO_HOME ?= $(CURDIR)/tailor_home
 SAM2 := .venv-sam2
 
-.PHONY: help demo up test test-crash test-soak lint types check sam2 benchmarks clean
+.PHONY: help demo up test test-crash test-soak lint types check sam2 test-sam2 benchmarks clean
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,17 @@ benchmarks: $(VENV)/.installed-dev ## side by side with the named peers; prints 
 	$(BIN)/python -m benchmarks.frames
 	$(BIN)/python -m benchmarks.features
 	$(BIN)/python -m benchmarks.background_masks
+
+sam2: $(SAM2)/.installed ## the segmentation environment, for SAM2 models
+
+$(SAM2)/.installed: sam2_worker/requirements.txt
+	$(PYTHON) -m venv $(SAM2)
+	@# sam2 is built against the torch that is there: in an isolated build it would pull another one.
+	$(SAM2)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  torch==2.13.0 numpy==2.4.6 setuptools==84.2.1 wheel==0.48.0
+	SAM2_BUILD_CUDA=0 $(SAM2)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --no-build-isolation -r sam2_worker/requirements.txt
+	@touch $@
 
 clean: ## remove what make made, not the results
 	rm -rf $(VENV) $(SAM2) .pytest_cache .mypy_cache .ruff_cache

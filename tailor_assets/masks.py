@@ -1,7 +1,5 @@
 """Where every object is in every frame, pixel by pixel."""
 
-from dataclasses import replace
-
 import dagster as dg
 import numpy as np
 from pydantic import Field
@@ -11,7 +9,6 @@ from resources.segmenter import SegmentationRequest, Segmenter
 from resources.settings import load_settings
 from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once, check_result, check_spec
 from tailor_assets.checks import problem_with_masks
-from tailor_assets.compute.prompts import ObjectPrompt
 from tailor_assets.partitions import videos
 from tailor_assets.progress import LogProgress
 from tailor_assets.prompts import read_prompts
@@ -73,7 +70,7 @@ def masks(
                     height=video.details["height"],
                     width=video.details["width"],
                     objects=[(o.name, o.kind) for o in template.objects],
-                    prompts=[_on_taken_frame(point, source_frames) for point in points],
+                    prompts=points,
                 ),
                 progress,
             )
@@ -114,8 +111,3 @@ def masks(
         check_results=[check_result("masks_match_frames", "masks", problem)],
     )
 
-
-def _on_taken_frame(point: ObjectPrompt, source_frames: np.ndarray) -> ObjectPrompt:
-    """The point moved to the nearest frame that is segmented: a person clicks on any frame."""
-    nearest = int(source_frames[np.abs(source_frames - point.source_frame).argmin()])
-    return replace(point, source_frame=nearest)
