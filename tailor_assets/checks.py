@@ -70,7 +70,7 @@ def problem_with_flags(flags: pl.DataFrame, rows: int, copied: int) -> str | Non
     if flags.height != rows:
         return f"{flags.height} rows for {rows} predictions."
     flagged = flags.filter(pl.col("flag_window") > 0).height
-    if copied > flagged:
+    if copied != flagged:
         return f"{copied} frames in watch/ for {flagged} flagged rows."
     return None
 

@@ -3,7 +3,7 @@
 For every row where the animal was found, in this order:
 
 1. **in nest**: its centroid is on the nest, or more than ``in_nest_share`` of it lies there, seen
-   or hidden (``behavior_nest``). First, because nest material hides and moves the outline, and an
+   or hidden (``nest_share``). First, because nest material hides and moves the outline, and an
    animal that lies still in its nest rests and does not freeze.
 2. **moving**: its speed reached ``moving_start`` and has not fallen below ``moving_stop`` since.
 3. **freezing**: immobile in enough of the rows around, for at least ``freezing_min_duration``. A
@@ -37,7 +37,7 @@ from tailor_assets.compute.behavior_measures import (
     spans_around,
     turning_speed,
 )
-from tailor_assets.compute.behavior_nest import nest_share
+from tailor_assets.compute.nest_features import nest_share
 from tailor_assets.compute.behavior_thresholds import RuleThresholds
 from tailor_assets.compute.bouts import (
     TIME_TOLERANCE_S,

@@ -12,6 +12,7 @@ import secrets
 import struct
 import zipfile
 import zlib
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,19 @@ MASK_FORMAT_VERSION = 1
 DEFAULT_CHUNK_FRAMES = 64
 
 OBJECT_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+# What numpy and zipfile raise for bytes that are not what they should be.
+_DAMAGE = (
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 # A zip entry carries a date; a fixed one makes equal masks equal bytes.
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 _EMPTY_BBOX = (-1, -1, -1, -1)
@@ -89,12 +103,13 @@ class MaskWriter:
         self._zip = zipfile.ZipFile(self._temporary, "w", zipfile.ZIP_DEFLATED, allowZip64=True)
         self._pending: dict[str, list[np.ndarray]] = {name: [] for name in objects}
         self._chunks_written = 0
-        self._source_frame: list[int] = []
-        self._pts: list[float] = []
-        self._score: dict[str, list[float]] = {name: [] for name in objects}
-        self._area: dict[str, list[int]] = {name: [] for name in objects}
-        self._bbox: dict[str, list[tuple[int, int, int, int]]] = {name: [] for name in objects}
-        self._centroid: dict[str, list[tuple[float, float]]] = {name: [] for name in objects}
+        # Arrays, not lists: an hour of frames is then a few megabytes and not hundreds.
+        self._source_frame = array("q")
+        self._pts = array("d")
+        self._score = {name: array("f") for name in objects}
+        self._area = {name: array("q") for name in objects}
+        self._bbox = {name: array("i") for name in objects}
+        self._centroid = {name: array("d") for name in objects}
 
     def __len__(self) -> int:
         """Frames appended so far."""
@@ -117,23 +132,23 @@ class MaskWriter:
         unknown = set(masks) - set(self.objects)
         if unknown:
             raise ValueError(f"unknown objects {sorted(unknown)}; the file has {self.objects}")
-        self._source_frame.append(int(source_frame))
-        self._pts.append(float(timestamp_s))
-        for name in self.objects:
-            mask = masks.get(name)
-            if mask is None:
-                mask = np.zeros((self.height, self.width), bool)
+        for name, mask in masks.items():
+            # Before anything is noted: a refused frame must not leave half a row behind.
             if mask.shape != (self.height, self.width) or mask.dtype != np.bool_:
                 raise ValueError(
                     f"mask of {name} is {mask.dtype} {mask.shape}, not bool "
                     f"{(self.height, self.width)}"
                 )
+        self._source_frame.append(int(source_frame))
+        self._pts.append(float(timestamp_s))
+        for name in self.objects:
+            mask = masks[name] if name in masks else np.zeros((self.height, self.width), bool)
             area, bbox, centroid = mask_geometry(mask)
             self._pending[name].append(np.packbits(mask.reshape(-1)))
             self._score[name].append(float(scores.get(name, 0.0)) if area else 0.0)
             self._area[name].append(area)
-            self._bbox[name].append(bbox)
-            self._centroid[name].append(centroid)
+            self._bbox[name].extend(bbox)
+            self._centroid[name].extend(centroid)
         if len(self._pending[self.objects[0]]) == self.chunk_frames:
             self._flush()
 
@@ -181,8 +196,11 @@ class MaskWriter:
 
     def abort(self) -> None:
         """Leave nothing behind."""
-        self._zip.close()
-        self._temporary.unlink(missing_ok=True)
+        try:
+            self._zip.close()
+        finally:
+            # Closing writes the zip's directory, which a full disk refuses.
+            self._temporary.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         """Return the writer itself."""
@@ -214,41 +232,51 @@ class MaskReader:
     def __init__(self, path: str | Path) -> None:
         """Read the tables; masks are read when asked for."""
         self.path = Path(path)
+        self._npz: Any = None
         try:
-            self._npz: Any = np.load(self.path, allow_pickle=False)
+            self._npz = np.load(self.path, allow_pickle=False)
             version = int(self._npz["format_version"])
             if version != MASK_FORMAT_VERSION:
                 raise PermanentProblem(
                     f"{self.path.name} is a masks file of format {version}, and this program reads "
                     f"format {MASK_FORMAT_VERSION}: segment the video again or update tailor."
                 )
-            height, width = (int(v) for v in self._npz["shape"])
+            self.height, self.width = (int(v) for v in self._npz["shape"])
             self.objects: tuple[str, ...] = tuple(str(v) for v in self._npz["objects"])
             self.segmenter = str(self._npz["segmenter"])
             self._chunk_frames = int(self._npz["chunk_frames"])
             self.source_frame: np.ndarray = self._npz["source_frame"]
             self.timestamp_s: np.ndarray = self._npz["pts"]
             self._check_tables()
+            self._file = open(self.path, "rb")  # noqa: SIM115 - close() closes it
+        except PermanentProblem:
+            self._npz.close()
+            raise
         except FileNotFoundError:
             raise PermanentProblem(
                 f"There is no masks file at {self.path}: check the path."
             ) from None
-        except (KeyError, ValueError, TypeError, OSError, AttributeError, zipfile.BadZipFile) as e:
+        except _DAMAGE as e:
+            if hasattr(self._npz, "close"):
+                self._npz.close()
             raise PermanentProblem(
                 f"{self.path.name} is not a masks file made by tailor ({type(e).__name__}): "
                 "give the .npz from a results folder, or segment the video again."
             ) from None
-        self.height, self.width = height, width
-        self._file = open(self.path, "rb")  # noqa: SIM115 - close() closes it
         self._cached: dict[str, tuple[int, np.ndarray]] = {}
 
     def _check_tables(self) -> None:
         n = self.source_frame.shape[0]
-        if self._chunk_frames < 1 or self.timestamp_s.shape != (n,):
+        if min(self._chunk_frames, self.height, self.width, len(self.objects)) < 1:
+            raise ValueError("no picture size or no object")
+        columns = {"score": (n,), "area": (n,), "bbox": (n, 4), "centroid": (n, 2)}
+        shapes = [(self.timestamp_s, (n,))] + [
+            (self._npz[f"{name}_{column}"], shape)
+            for name in self.objects
+            for column, shape in columns.items()
+        ]
+        if any(table.shape != shape for table, shape in shapes):
             raise ValueError("tables of different lengths")
-        for name in self.objects:
-            if self._npz[f"{name}_area"].shape != (n,):
-                raise ValueError("tables of different lengths")
 
     def __len__(self) -> int:
         """Frames in the file."""
@@ -285,7 +313,10 @@ class MaskReader:
         if cached is None or cached[0] != number:
             try:
                 cached = (number, self._inflated(f"{name}_{number:05d}.npy"))
-            except (KeyError, ValueError, OSError, zipfile.BadZipFile, zlib.error) as e:
+                rows = min(self._chunk_frames, len(self) - number * self._chunk_frames)
+                if cached[1].shape != (rows, -(-self.height * self.width // 8)):
+                    raise ValueError("a chunk of another size")
+            except _DAMAGE as e:
                 raise PermanentProblem(
                     f"The masks file {self.path.name} is damaged ({type(e).__name__}): "
                     "segment the video again."

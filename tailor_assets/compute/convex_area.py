@@ -1,0 +1,100 @@
+"""Pixels in the convex hull, counted exactly with integers instead of drawn.
+
+The hull is that of scikit-image's ``convex_hull_image`` (offset coordinates, borders included):
+every pixel stands for the middles of its four edges, and a pixel belongs to the hull if its centre
+lies in or on the polygon around those points. In doubled coordinates all of them are integers. The
+left border of the polygon is then the lower convex chain of one point per half line, the right
+border is the same thing mirrored, and what lies between is counted line by line with divisions
+that round up: no picture is drawn, no coordinate is rounded.
+"""
+
+import numpy as np
+
+_NO_POINT = np.iinfo(np.int64).max
+
+
+def area_convex(
+    line: np.ndarray,
+    first_col: np.ndarray,
+    last_col: np.ndarray,
+    frame_of_line: np.ndarray,
+    n_frames: int,
+) -> np.ndarray:
+    """Pixels in each frame's convex hull, int64 [n_frames], as regionprops' ``area_convex``.
+
+    ``line`` int64 [k]: lines of a strip (see mask_strip.py) that have pixels, increasing.
+    ``first_col``, ``last_col`` int64 [k]: the outermost pixels of those lines, inclusive.
+    ``frame_of_line`` int64 [lines]: the frame, 0..n_frames - 1, of every line of the strip; the
+    blank line after a crop counts as its frame's. Every frame has at least one pixel.
+    """
+    n_lines = frame_of_line.shape[0]
+    frame = frame_of_line[line]
+    # Only the hull's own vertices, of the pixels first, can make vertices of the polygon.
+    col, row, chain = _convex_chains(
+        np.concatenate((first_col, -last_col)),
+        np.concatenate((line, line)),
+        np.concatenate((frame, frame + n_frames)),
+    )
+    x, y, owner = [], [], []
+    for side in range(2):
+        on_side = (chain >= n_frames) == bool(side)
+        points = _border_points(row[on_side], col[on_side], n_lines)
+        at = np.flatnonzero(points != _NO_POINT)
+        x.append(points[at])
+        y.append(at)
+        owner.append(frame_of_line[(at + 1) // 2] + side * n_frames)
+    polygon = _convex_chains(np.concatenate(x), np.concatenate(y), np.concatenate(owner))
+    return _lines_between(*polygon, n_frames)
+
+
+def _border_points(line: np.ndarray, col: np.ndarray, n_lines: int) -> np.ndarray:
+    """Doubled column of the outermost edge middle on each half line, int64 [2 * n_lines].
+
+    The pixel (r, c) has edge middles at (2r, 2c - 1), (2r - 1, 2c) and (2r + 1, 2c) on this side.
+    """
+    points = np.full(2 * n_lines, _NO_POINT)
+    points[2 * line] = 2 * col - 1
+    points[2 * line + 1] = 2 * col
+    points[2 * line - 1] = np.minimum(points[2 * line - 1], 2 * col)
+    return points
+
+
+def _convex_chains(
+    x: np.ndarray, y: np.ndarray, chain: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Keep the vertices of each chain's lower hull (x as a function of y).
+
+    A point on or right of the segment between its two neighbours is no vertex, whichever other
+    points go: so all such points of all chains are dropped at once, until none is left.
+    """
+    while True:
+        dx, dy = x[1:] - x[:-1], y[1:] - y[:-1]
+        same = chain[1:] == chain[:-1]
+        # A vertex bends left: the slope dx / dy grows there.
+        vertex = dx[:-1] * dy[1:] < dx[1:] * dy[:-1]
+        vertex |= ~(same[:-1] & same[1:])
+        if vertex.all():
+            return x, y, chain
+        keep = np.concatenate(([True], vertex, [True]))
+        x, y, chain = x[keep], y[keep], chain[keep]
+
+
+def _lines_between(x: np.ndarray, y: np.ndarray, chain: np.ndarray, n_frames: int) -> np.ndarray:
+    """Count the pixel centres between the left chains and the mirrored right chains."""
+    edge = np.flatnonzero(chain[1:] == chain[:-1])
+    x0, y0 = x[edge], y[edge]
+    dx, dy = x[edge + 1] - x0, y[edge + 1] - y0
+    # Pixel centres lie on even half lines; an edge owns those in [y0, y0 + dy). The first and last
+    # half line of a chain are odd, so no line is lost or counted twice.
+    skip = y0 & 1
+    n_crossed = (dy - skip + 1) // 2
+    e = np.repeat(np.arange(edge.shape[0]), n_crossed)
+    nth = np.arange(e.shape[0]) - np.repeat(np.cumsum(n_crossed) - n_crossed, n_crossed)
+    numerator = x0[e] * dy[e] + dx[e] * (skip[e] + 2 * nth)
+    first_pixel = -((-numerator) // (2 * dy[e]))
+    # 1 - ceil(left) - ceil(-right) pixels on each line; half of the 1 for either side.
+    owner = chain[edge][e]
+    starts = np.flatnonzero(np.diff(owner, prepend=-1))
+    sums = np.add.reduceat(first_pixel, starts)
+    n_lines = np.diff(np.append(starts, owner.shape[0]))[:n_frames]
+    return n_lines - sums[:n_frames] - sums[n_frames:]

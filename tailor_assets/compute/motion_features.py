@@ -1,0 +1,110 @@
+"""How the animal moves from one row to the next, in seconds of the video's own timestamps.
+
+Every rate belongs to the step that ends at its row (a backward difference): nothing from the future
+is in it, and the steps add up to the path. A step needs the animal in both rows, and rows that are
+close enough in time; otherwise there is no step, and nothing is guessed across the gap.
+"""
+
+import numpy as np
+
+MOTION_COLUMNS = (
+    "speed_px_s",
+    "acceleration_px_s2",
+    "path_length_px",
+    "heading_sin",
+    "heading_cos",
+    "turning_rad_s",
+    "orientation_double_sin",
+    "orientation_double_cos",
+    "orientation_change_rad_s",
+    "mask_motion",
+)
+# Two rows further apart than this, and than 3 usual intervals, are not neighbours: the recording
+# was paused, or frames are missing, and what the animal did in between is not known.
+MAX_GAP_S = 1.0
+MAX_GAP_INTERVALS = 3.0
+# A shorter step is within the jitter of a resting animal's outline: it has no direction.
+MIN_HEADING_STEP_PX = 0.5
+# A rounder body has no long axis to speak of.
+MIN_ORIENTED_ECCENTRICITY = 0.1
+
+
+def time_steps(timestamp_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds since the row before, and whether the row before is a neighbour.
+
+    ``timestamp_s`` float64 [N], strictly increasing. Returns (float64 [N], NaN in the first row;
+    bool [N], False in the first row and after a gap: see MAX_GAP_S).
+    """
+    dt = np.full(timestamp_s.shape, np.nan)
+    dt[1:] = np.diff(timestamp_s)
+    if timestamp_s.shape[0] < 2:
+        return dt, np.zeros(timestamp_s.shape, bool)
+    limit = max(MAX_GAP_S, MAX_GAP_INTERVALS * float(np.median(dt[1:])))
+    return dt, dt <= limit
+
+
+def motion_features(
+    timestamp_s: np.ndarray,
+    centroid_x: np.ndarray,
+    centroid_y: np.ndarray,
+    orientation: np.ndarray,
+    eccentricity: np.ndarray,
+    area: np.ndarray,
+    shared_with_previous: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Describe the motion; see MOTION_COLUMNS for the names.
+
+    All arguments float64 [N], NaN where the animal is lost: ``timestamp_s`` in seconds, the
+    centroid in pixels, ``orientation`` in radians, ``area`` and ``shared_with_previous`` (pixels
+    that the mask shares with the mask of the row before) in pixels. Returns float64 [N] per column,
+    NaN where it is not known:
+
+    - ``speed_px_s``: length of the centroid's step over its duration;
+    - ``acceleration_px_s2``: difference of the last two speeds over the time between the middles of
+      their steps;
+    - ``path_length_px``: sum of all steps so far; what was walked unseen is not in it;
+    - ``heading_sin``, ``heading_cos``: direction of the step in picture axes (cos along centroid_x,
+      sin along centroid_y, which points down);
+    - ``turning_rad_s``: change of heading, the shorter way round, over the time between the middles
+      of the steps; positive is clockwise on the screen;
+    - ``orientation_double_sin``, ``orientation_double_cos``: of twice the orientation, which is the
+      same for an axis and its reverse (Mardia and Jupp, Directional Statistics, 1.1);
+    - ``orientation_change_rad_s``: rotation of the body axis, the shorter way round, modulo pi;
+    - ``mask_motion``: 1 - intersection over union of this mask and the one before, 0..1: it sees
+      the movements of an animal whose centroid stays where it is.
+    """
+    dt, neighbours = time_steps(timestamp_s)
+    step_x, step_y = _backward(centroid_x, neighbours), _backward(centroid_y, neighbours)
+    step = np.hypot(step_x, step_y)
+    speed = step / dt
+    between_middles = (dt + _previous(dt)) / 2.0
+
+    heading = np.where(step >= MIN_HEADING_STEP_PX, np.arctan2(step_y, step_x), np.nan)
+    turn = np.remainder(_backward(heading, neighbours) + np.pi, 2 * np.pi) - np.pi
+    axis = np.where(eccentricity > MIN_ORIENTED_ECCENTRICITY, orientation, np.nan)
+    rotation = np.remainder(_backward(axis, neighbours) + np.pi / 2, np.pi) - np.pi / 2
+
+    path = np.where(np.isnan(centroid_x), np.nan, np.nancumsum(step))
+    union = area + _previous(area) - shared_with_previous
+    return {
+        "speed_px_s": speed,
+        "acceleration_px_s2": _backward(speed, neighbours) / between_middles,
+        "path_length_px": path,
+        "heading_sin": np.sin(heading),
+        "heading_cos": np.cos(heading),
+        "turning_rad_s": turn / between_middles,
+        "orientation_double_sin": np.sin(2 * orientation),
+        "orientation_double_cos": np.cos(2 * orientation),
+        "orientation_change_rad_s": rotation / dt,
+        "mask_motion": np.where(neighbours, 1.0 - shared_with_previous / union, np.nan),
+    }
+
+
+def _previous(values: np.ndarray) -> np.ndarray:
+    previous = np.full(values.shape, np.nan)
+    previous[1:] = values[:-1]
+    return previous
+
+
+def _backward(values: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
+    return np.where(neighbours, values - _previous(values), np.nan)

@@ -1,0 +1,168 @@
+"""Static shape features against scikit-image's regionprops, the definition they follow."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+from skimage.measure import regionprops
+
+from tailor_assets.compute.mask_file import mask_geometry
+from tailor_assets.compute.mask_strip import windows_around
+from tailor_assets.compute.shape_features import SHAPE_COLUMNS, shape_features
+
+
+def measured(masks: np.ndarray) -> dict[str, np.ndarray]:
+    boxes = np.array([mask_geometry(mask)[1] for mask in masks])
+    packed = np.packbits(masks.reshape(len(masks), -1), axis=1)
+    windows = windows_around(boxes, np.arange(len(masks)))
+    return shape_features(packed, windows, *masks.shape[1:])
+
+
+def expected(mask: np.ndarray) -> dict[str, float]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        region = regionprops(mask.astype(np.uint8))[0]
+        values = {
+            name: getattr(region, name)
+            for name in (
+                "area",
+                "axis_major_length",
+                "axis_minor_length",
+                "orientation",
+                "eccentricity",
+                "solidity",
+                "extent",
+                "perimeter",
+            )
+        }
+    values["centroid_y"], values["centroid_x"] = region.centroid
+    for name, value in zip(("min_row", "min_col", "max_row", "max_col"), region.bbox, strict=True):
+        values[f"bbox_{name}"] = value
+    values["circularity"] = (
+        4 * np.pi * region.area / region.perimeter**2 if region.perimeter else np.nan
+    )
+    return values
+
+
+def assert_agrees(masks: np.ndarray) -> None:
+    ours = measured(masks)
+    assert set(ours) == set(SHAPE_COLUMNS)
+    for i, mask in enumerate(masks):
+        theirs = expected(mask)
+        got = {name: values[i] for name, values in ours.items()}
+        if theirs["eccentricity"] > 0.1:
+            turns = (got["orientation"] - theirs["orientation"]) / np.pi
+            assert abs(turns - round(turns)) < 1e-6
+        assert -np.pi / 2 <= got["orientation"] <= np.pi / 2
+        assert got["eccentricity"] == pytest.approx(theirs["eccentricity"], rel=0, abs=1e-6)
+        # Pixels on one line have no width: there both sides are rounding noise around 0.
+        assert got["axis_minor_length"] == pytest.approx(
+            theirs["axis_minor_length"], rel=1e-6, abs=2e-6
+        )
+        for name in set(SHAPE_COLUMNS) - {"orientation", "eccentricity", "axis_minor_length"}:
+            assert got[name] == pytest.approx(theirs[name], rel=1e-6, abs=0, nan_ok=True), name
+
+
+@st.composite
+def blobs(draw: st.DrawFn) -> np.ndarray:
+    """Several masks of one picture size: noise, smooth blobs, lines, ellipses, lone pixels."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    height, width = draw(st.integers(1, 70)), draw(st.integers(1, 70))
+    rows, cols = np.mgrid[:height, :width]
+    masks = []
+    for kind in draw(st.lists(st.sampled_from("nslepb"), min_size=1, max_size=8)):
+        mask = np.zeros((height, width), bool)
+        r, c = rng.integers(0, height, 2), rng.integers(0, width, 2)
+        if kind == "n":
+            mask = rng.random((height, width)) < rng.uniform(0, 0.5)
+        elif kind == "s":
+            noise = ndimage.gaussian_filter(rng.random((height, width)), rng.uniform(0.5, 4))
+            mask = noise > 0.5 + rng.uniform(-0.05, 0.05)
+        elif kind == "l":
+            n = max(abs(r[1] - r[0]), abs(c[1] - c[0])) + 1
+            mask[
+                np.rint(np.linspace(*r, n)).astype(int), np.rint(np.linspace(*c, n)).astype(int)
+            ] = True
+        elif kind == "e":
+            angle = rng.uniform(0, np.pi)
+            u = (rows - r[0]) * np.cos(angle) + (cols - c[0]) * np.sin(angle)
+            v = (cols - c[0]) * np.cos(angle) - (rows - r[0]) * np.sin(angle)
+            mask = (u / rng.uniform(1, height + 1)) ** 2 + (
+                v / rng.uniform(1, width / 2 + 1)
+            ) ** 2 < 1
+        elif kind == "p":
+            mask[r, c] = True
+        else:
+            mask[min(r) : max(r) + 1, min(c) : max(c) + 1] = True
+        mask[r[0], c[0]] |= not mask.any()
+        masks.append(mask)
+    return np.array(masks)
+
+
+@settings(max_examples=60, deadline=None)
+@given(blobs())
+def test_shapes_agree_with_regionprops_whatever_the_mask(masks: np.ndarray) -> None:
+    assert_agrees(masks)
+
+
+def test_one_pixel_has_an_area_and_no_perimeter_and_no_circularity() -> None:
+    mask = np.zeros((1, 5, 16), bool)
+    mask[0, 2, 8] = True
+    got = measured(mask)
+    assert got["area"][0] == 1
+    assert (got["centroid_x"][0], got["centroid_y"][0]) == (8, 2)
+    assert got["solidity"][0] == got["extent"][0] == 1
+    assert got["perimeter"][0] == 0
+    assert np.isnan(got["circularity"][0])
+    assert_agrees(mask)
+
+
+def test_masks_that_touch_the_border_or_fill_the_picture_agree() -> None:
+    for shape in ((48, 64), (47, 61)):
+        masks = np.zeros((6, *shape), bool)
+        masks[0] = True
+        masks[1, :9, :13] = True
+        masks[2, -9:, -13:] = True
+        masks[3, 0, :] = True
+        masks[4, :, -1] = True
+        masks[5, ::2, ::2] = True
+        assert_agrees(masks)
+
+
+def test_pieces_that_do_not_touch_are_one_region() -> None:
+    masks = np.zeros((1, 100, 128), bool)
+    masks[0, 10:20, 5:30] = True
+    masks[0, 60:95, 90:120] = True
+    assert_agrees(masks)
+
+
+def test_a_large_animal_in_a_large_picture_agrees() -> None:
+    rows, cols = np.mgrid[:1080, :1920]
+    masks = np.stack(
+        [
+            ((rows - 500) / 320) ** 2 + ((cols - 900 - k) / (700 - 100 * k)) ** 2 < 1
+            for k in range(3)
+        ]
+    )
+    assert_agrees(masks)
+
+
+def test_results_do_not_depend_on_which_frames_share_a_strip(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(7)
+    masks = ndimage.gaussian_filter(rng.random((30, 60, 88)), (0, 3, 3)) > 0.5
+    together = measured(masks)
+    monkeypatch.setattr("tailor_assets.compute.shape_features.STRIP_PIXELS", 1)
+    alone = measured(masks)
+    for name in SHAPE_COLUMNS:
+        np.testing.assert_array_equal(together[name], alone[name])
+
+
+def test_a_window_without_pixels_is_refused() -> None:
+    packed = np.zeros((1, 8 * 2), np.uint8)
+    with pytest.raises(ValueError, match="no pixel"):
+        shape_features(packed, windows_around(np.array([[0, 0, 4, 4]]), np.zeros(1, int)), 8, 16)
