@@ -87,6 +87,7 @@ def _change_of(folder: VideoFolder, row: VideoRow) -> InboxChange | None:
     if row.state == "settling":
         # An empty file is somebody's copy that has not begun.
         return InboxChange("still", folder, row) if file.size > 0 else None
-    if row.state == "admitted" and sidecar != row.sidecar_fingerprint:
+    # With a problem, too: the tailor.json that it was about may be gone again.
+    if row.state == "admitted" and (sidecar != row.sidecar_fingerprint or row.problem):
         return InboxChange("sidecar", folder, row)
     return None

@@ -1,0 +1,1 @@
+"""Alembic environment of the schema ``tailor``; run by ``resources.database.migrate``."""

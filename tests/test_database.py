@@ -1,0 +1,101 @@
+"""The schema ``tailor``: made from nothing, made again, made by two at once."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from toy_services import new_home
+
+from resources.database import migrate, with_driver
+from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.services.postgres import embedded_postgres
+
+
+@pytest.fixture(scope="module")
+def server_url() -> Iterator[str]:
+    with (
+        new_home() as folder,
+        embedded_postgres(folder / "postgres", folder / "postgres.log") as server,
+    ):
+        yield server.url
+
+
+@pytest.fixture
+def database(server_url: str, request: pytest.FixtureRequest) -> Iterator[sa.Engine]:
+    """A new, empty database of its own."""
+    name = f"test_{abs(hash(request.node.name))}"
+    with sa.create_engine(server_url, isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    engine = sa.create_engine(sa.make_url(server_url).set(database=name))
+    yield engine
+    engine.dispose()
+
+
+def url_of(engine: sa.Engine) -> str:
+    return engine.url.render_as_string(hide_password=False)
+
+
+def test_migrating_makes_both_tables_and_migrating_again_changes_nothing(
+    database: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # no alembic.ini here
+    migrate(url_of(database))
+    migrate(url_of(database))
+    inspector = sa.inspect(database)
+    assert set(inspector.get_table_names("tailor")) == {"alembic_version", "tenants", "videos"}
+    assert inspector.get_table_names("public") == [], "Dagster's schema is not ours to touch"
+    nullable = {c["name"] for c in inspector.get_columns("videos", "tailor") if c["nullable"]}
+    assert {"checksum", "admitted_at", "problem"} <= nullable
+    assert not {"partition_key", "tenant", "folder_id", "results_name", "state"} & nullable
+
+
+def test_two_that_migrate_at_once_take_turns(database: sa.Engine) -> None:
+    problems: list[Exception] = []
+
+    def once() -> None:
+        try:
+            migrate(url_of(database))
+        except Exception as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=once) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+
+
+def test_one_tenant_cannot_have_two_videos_with_one_results_folder(database: sa.Engine) -> None:
+    migrate(url_of(database))
+    insert = sa.text(
+        "INSERT INTO tailor.videos"
+        " (partition_key, tenant, folder_id, folder_name, results_name, state)"
+        " VALUES (:key, :tenant, :key, 'day 1', 'day 1', :state)"
+    )
+    with database.begin() as connection:
+        connection.execute(insert, {"key": "a", "tenant": "anna", "state": "settling"})
+        connection.execute(insert, {"key": "b", "tenant": "ben", "state": "admitted"})
+    with pytest.raises(sa.exc.IntegrityError), database.begin() as connection:
+        connection.execute(insert, {"key": "c", "tenant": "anna", "state": "settling"})
+    with pytest.raises(sa.exc.IntegrityError), database.begin() as connection:
+        connection.execute(insert, {"key": "d", "tenant": "carl", "state": "lost"})
+
+
+@pytest.mark.parametrize("given", ["postgresql", "postgres", "postgresql+psycopg2"])
+def test_the_driver_is_always_said(given: str) -> None:
+    assert with_driver(f"{given}://u:p%40@h:1/n") == "postgresql+psycopg2://u:p%40@h:1/n"
+
+
+@pytest.mark.parametrize("url", ["mysql://somewhere/x", "just words", "sqlite:///x.db"])
+def test_another_database_is_refused_in_one_sentence(url: str) -> None:
+    with pytest.raises(PermanentProblem, match="TAILOR_POSTGRES_URL"):
+        with_driver(url)
+
+
+def test_a_database_that_does_not_answer_is_said_in_one_sentence() -> None:
+    with pytest.raises(PermanentProblem, match=r"cannot be used .*check that it runs") as problem:
+        migrate("postgresql://nobody@127.0.0.1:1/none")
+    assert "\n" not in str(problem.value)
