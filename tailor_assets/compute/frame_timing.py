@@ -1,0 +1,100 @@
+"""When each frame was taken: mended timestamps, frame rate, and whether the rate varies."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# A stream that keeps only decoding order (H.264 in AVI) shifts a timestamp by its reorder depth,
+# which H.264 and HEVC limit to 16 frames.
+MAX_REORDER_FRAMES = 16
+
+
+def mend_timestamps(
+    raw_s: np.ndarray, tick_s: float, stated_fps: float | None
+) -> tuple[np.ndarray, int]:
+    """Make timestamps strictly increasing and start them at 0.
+
+    Timestamps that are all there and only attached to the wrong neighbours (a container that
+    stores decoding order) are put in order. After that, one that is missing or does not increase
+    becomes the previous one plus the median step.
+
+    Args:
+        raw_s: float64 [N], seconds as the container says; NaN where it says nothing.
+        tick_s: the container's time resolution in seconds.
+        stated_fps: the rate the header states; used only where no two timestamps are known.
+
+    Returns:
+        float64 [N] seconds, and how many of them are not the container's own.
+    """
+    raw = np.asarray(raw_s, dtype=np.float64)
+    if raw.size == 0:
+        return raw.copy(), 0
+    times = raw.copy()
+    order = np.argsort(times, kind="stable")
+    known = times[~np.isnan(times)]
+    displaced = np.abs(order - np.arange(times.size))
+    if (
+        known.size == times.size
+        and np.unique(known).size == known.size
+        and 0 < displaced.max() <= MAX_REORDER_FRAMES
+    ):
+        times = times[order]
+    where = np.flatnonzero(~np.isnan(times))
+    step = _typical_step(np.diff(times[where]) / np.diff(where), tick_s)
+    if step is None:
+        step = 1.0 / stated_fps if stated_fps and stated_fps > 0 else max(tick_s, 1e-3)
+    if np.isnan(times[0]):
+        times[0] = times[where[0]] - where[0] * step if where.size else 0.0
+    if np.isnan(times).any() or (np.diff(times) <= 0).any():
+        for i in range(1, times.size):
+            if not times[i] > times[i - 1]:  # also where it is NaN
+                times[i] = times[i - 1] + step
+    repaired = int(np.count_nonzero(~(times == raw)))
+    return times - times[0], repaired
+
+
+def frames_per_second(
+    timestamps_s: np.ndarray, tick_s: float = 0.0, stated_fps: float | None = None
+) -> float | None:
+    """Frame rate as one over the median step between timestamps; None below two frames.
+
+    Steps within one tick of the median are averaged, so that 30 fps in a container of whole
+    milliseconds (steps of 33 and 34) is about 30.0 and not 30.3; and where the steps are rounded
+    so, and the rate that the header states fits the last timestamp, it is that rate.
+    """
+    steps = np.diff(timestamps_s)
+    step = _typical_step(steps, tick_s)
+    if step is None:
+        return None
+    rounded = np.ptp(steps) > 0.5 * tick_s
+    if stated_fps and rounded and abs(steps.size / stated_fps - steps.sum()) <= 1.01 * tick_s:
+        return stated_fps
+    return 1.0 / step
+
+
+def is_variable_frame_rate(timestamps_s: np.ndarray, tick_s: float = 0.0) -> bool:
+    """Whether ``index / fps`` would misplace frames.
+
+    True where a step differs from the typical one by more than a quarter of it (a dropped frame),
+    or where the frames leave an even grid by more than half a step; rounding to the container's
+    ticks and small jitter are neither.
+    """
+    times = np.asarray(timestamps_s, dtype=np.float64)
+    steps = np.diff(times)
+    typical = _typical_step(steps, tick_s)
+    if typical is None:
+        return False
+    if np.any(np.abs(steps - typical) > max(0.25 * typical, 1.5 * tick_s)):
+        return True
+    even = np.linspace(times[0], times[-1], times.size)
+    return bool(np.any(np.abs(times - even) > 0.5 * typical + tick_s))
+
+
+def _typical_step(steps: np.ndarray, tick_s: float) -> float | None:
+    """Median of the positive steps, freed from rounding to whole ticks; None where none is."""
+    steps = steps[steps > 0]
+    if steps.size == 0:
+        return None
+    median = float(np.median(steps))
+    near = steps[np.abs(steps - median) <= 1.01 * tick_s + 1e-9]
+    return float(near.mean()) if near.size else median
