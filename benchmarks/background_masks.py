@@ -1,0 +1,158 @@
+"""Measures the ``background`` segmenter on the real recordings beside the project.
+
+    python -m benchmarks.background_masks [../shared/data]
+
+Prints a markdown table: each bar, what was measured, and whether it holds.
+"""
+
+import csv
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from tailor_assets.compute.animal_detection import detect_animals
+from tailor_assets.compute.background_segmenter import segment_stills, segment_with_background
+from tailor_assets.compute.mask_file import MaskReader, MaskWriter
+from tailor_assets.compute.prompts import ObjectPrompt
+
+Row = tuple[str, str, str, bool]
+
+
+def trimap_iou(mask: np.ndarray, trimap: np.ndarray) -> float:
+    """Intersection over union of bool [H, W] and a trimap's 255, leaving out pixels of 128."""
+    truth, judged = trimap == 255, trimap != 128
+    union = np.count_nonzero((mask | truth) & judged)
+    return np.count_nonzero(mask & truth) / union if union else 1.0
+
+
+def segment(video: Path, out: Path, frames: np.ndarray, prompts: list[ObjectPrompt]) -> float:
+    """Segment the given frames of a video into ``out``; returns seconds."""
+    capture = cv2.VideoCapture(str(video))
+    width, height = int(capture.get(3)), int(capture.get(4))
+    capture.release()
+    begin = time.perf_counter()
+    with MaskWriter(
+        out, objects=["mouse"], height=height, width=width, segmenter="background"
+    ) as writer:
+        segment_with_background(
+            video,
+            source_frames=frames,
+            timestamps_s=frames / 30.0,
+            height=height,
+            width=width,
+            prompts=prompts,
+            objects=[("mouse", "animal")],
+            writer=writer,
+        )
+    return time.perf_counter() - begin
+
+
+def open_field(data: Path, stride: int, folder: Path) -> list[Row]:
+    """One click on the open-field clip: trimap IoU, centroid error, speed."""
+    here = data / "open_field_mouse"
+    frames = np.arange(0, 2330, stride)
+    out = folder / f"open_field_{stride}.npz"
+    click = ObjectPrompt("mouse", "animal", 119, 140, 0, "run config")
+    seconds = segment(here / "m3v1mp4.mp4", out, frames, [click])
+    with (here / "m3v1_body_truth.csv").open() as file:
+        truth = {int(r["frame"]): r for r in csv.DictReader(file)}
+    ious, errors = [], []
+    with MaskReader(out) as reader:
+        centroid = reader.centroid("mouse")
+        for row, number in enumerate(frames):
+            there = truth[int(number)]
+            errors.append(
+                np.hypot(
+                    centroid[row, 1] - float(there["centroid_x"]),
+                    centroid[row, 0] - float(there["centroid_y"]),
+                )
+            )
+            trimap = here / "m3v1_body_trimap" / f"{number:05d}.png"
+            if trimap.exists():
+                picture = cv2.imread(str(trimap), cv2.IMREAD_GRAYSCALE)
+                ious.append(trimap_iou(reader.mask("mouse", row), picture))
+    iou = np.array(ious)
+    error = np.nan_to_num(np.array(errors), nan=np.inf)
+    name = f"open field, every frame in {stride}" if stride > 1 else "open field, all frames"
+    good, near = float((iou >= 0.85).mean()), float((error <= 10).mean())
+    middle, middle_error = float(np.median(iou)), float(np.median(error))
+    rate = len(frames) / seconds
+    return [
+        (name, "trimap IoU, median >= 0.97", f"{middle:.4f}", middle >= 0.97),
+        (name, "trimap IoU >= 0.85 in 98%", f"{good:.1%} (worst {iou.min():.3f})", good >= 0.98),
+        (name, "centroid error, median <= 4 px", f"{middle_error:.2f} px", middle_error <= 4),
+        (name, "centroid error <= 10 px in 95%", f"{near:.1%}", near >= 0.95),
+        (name, "frames/s, all passes >= 150", f"{rate:.0f}", rate >= 150),
+    ]
+
+
+def stills(data: Path) -> list[Row]:
+    """116 stills without a click: human points inside the mask grown by 5 px, and its area."""
+    here = data / "open_field_mouse" / "m4s1_human_keypoints"
+    with next(here.glob("CollectedData*.csv")).open() as file:
+        lines = list(csv.reader(file))[3:]
+    points = [np.array(line[1:], float).reshape(-1, 2) for line in lines]
+    masks = segment_stills([here / Path(line[0]).name for line in lines])
+    inside, areas = [], []
+    for found, own in zip(masks, points, strict=True):
+        mask = found[0].mask
+        away = cv2.distanceTransform(1 - mask.astype(np.uint8), cv2.DIST_L2, 5)
+        at = np.clip(own.round().astype(int), 0, [mask.shape[1] - 1, mask.shape[0] - 1])
+        inside += [bool(mask.any()) and float(away[y, x]) <= 5 for x, y in at]
+        areas.append(int(np.count_nonzero(mask)))
+    share, area = float(np.mean(inside)), float(np.median(areas))
+    name = f"{len(masks)} stills, no click"
+    parts = np.array(inside).reshape(-1, 4).mean(axis=0)
+    each = ", ".join(
+        f"{p} {v:.1%}" for p, v in zip(("snout", "left ear", "right ear", "tail base"), parts)
+    )
+    return [
+        (name, "human points in mask + 5 px >= 98%", f"{share:.2%} ({each})", share >= 0.98),
+        (name, "median area 4,000-6,500 px", f"{area:.0f}", 4000 <= area <= 6500),
+    ]
+
+
+def empty_chamber(data: Path, folder: Path) -> list[Row]:
+    """No animal: no point is proposed, and clicks all over the picture find nothing."""
+    video = data / "odd_videos" / "empty_chamber.wmv"
+    frames = np.arange(0, 298, 3)
+    proposed = detect_animals(video, source_frames=frames)
+    found = 0
+    clicks = [(x, y) for x in (40, 160, 280) for y in (40, 120, 200)]
+    for x, y in clicks:
+        out = folder / "empty.npz"
+        segment(video, out, frames, [ObjectPrompt("mouse", "animal", x, y, 0, "run config")])
+        with MaskReader(out) as reader:
+            found += bool(reader.area("mouse").any())
+    return [
+        ("empty chamber", "no automatic point", f"{len(proposed)} points", not proposed),
+        ("empty chamber", "9 clicks, none finds", f"{found} find something", found == 0),
+    ]
+
+
+def main() -> int:
+    """Run all measurements; exit status 1 when a bar does not hold."""
+    root = Path(__file__).resolve().parents[2] / "shared" / "data"
+    data = Path(sys.argv[1]) if len(sys.argv) > 1 else root
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = open_field(data, 1, folder)
+        rows += open_field(data, 3, folder)
+        rows += stills(data)
+        rows += empty_chamber(data, folder)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print("| recording | bar | measured | |\n|---|---|---|---|")
+    for recording, bar, measured, holds in rows:
+        print(f"| {recording} | {bar} | {measured} | {'holds' if holds else 'FAILS'} |")
+    print(f"\nPeak memory of this process: {peak:.0f} MB.")
+    return 0 if all(row[3] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Finds animals without a click: what moves before a static camera and looks alike over time."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from tailor_assets.compute.animal_appearance import learn_appearance
+from tailor_assets.compute.background_model import build_background
+from tailor_assets.compute.background_segmenter import best_first
+from tailor_assets.compute.body_mask import BodyFinder, Candidate
+from tailor_assets.compute.frame_samples import sample_frames
+
+# A point is only proposed for what looks half like the recording's animal.
+_PROPOSED = 0.3
+# Of the sampled frames, so many must show the animal; less is a hand, or a flicker.
+_SEEN_SHARE = 0.05
+
+
+def detect_animals(
+    video_path: str | Path, *, source_frames: np.ndarray, count: int = 1
+) -> list[tuple[float, float, int, float]]:
+    """Propose a point in each of up to ``count`` animals, all in one frame of the video.
+
+    ``source_frames`` int64 [N]: the frames that will be segmented. Returns (x, y, source_frame,
+    confidence): pixels of the upright picture, well inside the animal, in the sampled frame in
+    which the animals are seen best; confidence 0..1 as a mask's score. Empty where the recording
+    shows no animal, or one that never moves: that is told from the floor only by a person.
+
+    Raises ``PermanentProblem`` when nothing can be read.
+    """
+    samples = sample_frames(video_path, source_frames)
+    model = build_background(samples.frames, samples.source_frames)
+    model, appearance, _ = learn_appearance(model, samples.frames, [])
+    if appearance is None:
+        return []
+    finder = BodyFinder(model, appearance)
+    best: list[Candidate] = []
+    best_value, best_frame, seen = 0.0, -1, 0
+    for frame, number in zip(samples.frames, samples.source_frames):
+        candidates = best_first(finder.find(frame, int(number)))[:count]
+        good = [c for c in candidates if c.quality >= _PROPOSED]
+        seen += bool(good)
+        value = sum(c.quality for c in good)
+        if value > best_value + 1e-6:
+            best, best_value, best_frame = good, value, int(number)
+    if seen < max(1, _SEEN_SHARE * len(samples.frames)):
+        return []
+    points = []
+    for candidate in best:
+        depth = cv2.distanceTransform(
+            np.pad(candidate.mask.astype(np.uint8), 1), cv2.DIST_L2, 5
+        )[1:-1, 1:-1]
+        row, col = np.unravel_index(int(depth.argmax()), depth.shape)
+        points.append(
+            (
+                float(candidate.box[1] + col),
+                float(candidate.box[0] + row),
+                best_frame,
+                candidate.quality,
+            )
+        )
+    return points
