@@ -7,12 +7,14 @@ upstream artifact by itself, whichever selection of assets a run has.
 
 import json
 import os
+import platform
 import re
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -28,16 +30,9 @@ from tailor_assets.compute.errors import PermanentProblem
 
 _PARTITION = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
 
-# What each artifact is made from. `require` follows it to refuse outdated ones.
-MADE_FROM: dict[str, tuple[str, ...]] = {
-    "video": (),
-    "frames": ("video",),
-    "prompts": ("frames",),
-    "masks": ("frames", "prompts"),
-    "features": ("masks",),
-    "predictions": ("features",),
-    "flags": ("predictions",),
-}
+_DRAFT_MAKER = re.compile(r"\.draft-\w+-(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]+")
+# No step takes as long, so whatever made an older draft is dead, on whichever machine it was.
+_DRAFT_LIFETIME_S = 3 * 24 * 3600
 
 
 class ArtifactRecord(BaseModel):
@@ -51,6 +46,8 @@ class ArtifactRecord(BaseModel):
     """Why a blocking check refused it; downstream assets refuse it too."""
     run_id: str = ""
     created_at: str = ""
+    files: list[str] = []
+    """Names in the partition's folder; what the next version has no more of is deleted."""
 
 
 def version_of(*parts: object) -> str:
@@ -102,6 +99,7 @@ class ArtifactDraft:
             problem=problem,
             run_id=run_id,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            files=sorted(p.name for p in self.folder.iterdir() if not p.name.startswith(".")),
         )
         self._store._put_in_place(self._partition, self.folder, record)
         self.committed = record
@@ -119,7 +117,8 @@ class ArtifactStore(dg.ConfigurableResource):
     root: str = ""
 
     def _root(self) -> UPath:
-        return UPath(self.root or load_settings().artifacts)
+        # A file:// URL is a folder like any other, and paths of folders carry no scheme.
+        return UPath((self.root or load_settings().artifacts).removeprefix("file://"))
 
     @property
     def is_local(self) -> bool:
@@ -148,7 +147,8 @@ class ArtifactStore(dg.ConfigurableResource):
             home = Path(str(folder))
             home.mkdir(parents=True, exist_ok=True)
             _remove_dead_drafts(home)
-            draft = home / f".draft-{artifact}-{os.getpid()}-{secrets.token_hex(3)}"
+            mine = f"{_machine()}-{os.getpid()}-{secrets.token_hex(3)}"
+            draft = home / f".draft-{artifact}-{mine}"
             draft.mkdir()
         else:
             draft = Path(tempfile.mkdtemp(prefix=f"tailor-{artifact}-"))
@@ -159,15 +159,16 @@ class ArtifactStore(dg.ConfigurableResource):
 
     def _put_in_place(self, partition: str, draft: Path, record: ArtifactRecord) -> None:
         folder = self.folder(partition)
+        before = self.record(partition, record.artifact)
         # First the old record goes: half-replaced files must never look like an artifact.
         self.path(partition, f"{record.artifact}.json").unlink(missing_ok=True)
-        for item in sorted(draft.iterdir()):
-            if item.name.startswith("."):
-                continue
+        for name in record.files:
             if self.is_local:
-                _replace(item, Path(str(folder)) / item.name)
+                _replace(draft / name, Path(str(folder)) / name)
             else:
-                _upload(item, folder / item.name)
+                _upload(draft / name, folder / name)
+        for name in set(before.files if before else ()) - set(record.files):
+            _delete(folder / name)
         text = record.model_dump_json(indent=1)
         target = self.path(partition, f"{record.artifact}.json")
         if self.is_local:
@@ -180,24 +181,17 @@ class ArtifactStore(dg.ConfigurableResource):
         else:
             target.write_text(text)
 
-    def discard(self, partition: str) -> None:
-        """Delete everything held of one video."""
-        folder = self.folder(partition)
-        if not folder.exists():
-            return
-        if self.is_local:
-            shutil.rmtree(str(folder))
-        else:
-            folder.rmdir(recursive=True)
-
     # ------------------------------------------------------------------ reading
 
     def record(self, partition: str, artifact: str) -> ArtifactRecord | None:
-        """The artifact's record, or None where the artifact does not exist."""
+        """The artifact's record, or None where the artifact does not exist.
+
+        A record that cannot be read is none: the artifact is made again.
+        """
         path = self.path(partition, f"{artifact}.json")
         try:
             return ArtifactRecord.model_validate_json(path.read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return None
 
     def require(self, partition: str, artifact: str) -> ArtifactRecord:
@@ -205,26 +199,39 @@ class ArtifactStore(dg.ConfigurableResource):
 
         Raises PermanentProblem, with what to materialize, otherwise.
         """
-        record = self.record(partition, artifact)
+        # Each record is read once: on an object store every reading is a call over the network.
+        read: dict[str, ArtifactRecord | None] = {}
+
+        def record_of(name: str) -> ArtifactRecord | None:
+            if name not in read:
+                read[name] = self.record(partition, name)
+            return read[name]
+
+        def check(name: str, checked: set[str]) -> None:
+            record = record_of(name)
+            # A rescored NPZ has no video behind it; what is there must be in order.
+            if record is None or name in checked:
+                return
+            checked.add(name)
+            if record.problem:
+                raise PermanentProblem(
+                    f"The {name} of {partition} were refused by a check: {record.problem}"
+                )
+            for upstream, version in record.made_from.items():
+                now = record_of(upstream)
+                if now is not None and now.version != version:
+                    raise PermanentProblem(
+                        f"The {name} of {partition} were made from an earlier {upstream!r}: "
+                        f"materialize {name!r} again first."
+                    )
+                check(upstream, checked)
+
+        record = record_of(artifact)
         if record is None:
             raise PermanentProblem(
                 f"The {artifact} of {partition} are not there: materialize {artifact!r} first."
             )
-        if record.problem:
-            raise PermanentProblem(
-                f"The {artifact} of {partition} were refused by a check: {record.problem}"
-            )
-        for upstream, version in record.made_from.items():
-            now = self.record(partition, upstream)
-            if now is not None and now.version != version:
-                raise PermanentProblem(
-                    f"The {artifact} of {partition} were made from an earlier {upstream!r}: "
-                    f"materialize {artifact!r} again first."
-                )
-        for upstream in record.made_from:
-            # A rescored NPZ has no video behind it; what is there must be in order.
-            if self.record(partition, upstream) is not None:
-                self.require(partition, upstream)
+        check(artifact, set())
         return record
 
     @contextmanager
@@ -269,6 +276,13 @@ def _replace(source: Path, target: Path) -> None:
         os.replace(source, target)
 
 
+def _delete(path: UPath) -> None:
+    if path.is_dir():
+        path.rmdir(recursive=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _upload(source: Path, target: UPath) -> None:
     if source.is_dir():
         if target.exists():
@@ -292,13 +306,24 @@ def _download(source: UPath, target: Path) -> None:
         shutil.copyfileobj(remote, local, 1 << 20)
 
 
+def _machine() -> str:
+    """This machine's or container's name, hashed: a process id means nothing on another one."""
+    return sha256(platform.node().encode()).hexdigest()[:8]
+
+
 def _remove_dead_drafts(folder: Path) -> None:
-    """Delete what a killed process left: its draft folders carry its process id."""
+    """Delete what a killed process left: its draft folders carry its machine and process id."""
     import psutil
 
     for draft in folder.glob(".draft-*"):
-        pid = draft.name.rsplit("-", 2)[1]
-        if not (pid.isdigit() and psutil.pid_exists(int(pid))):
-            shutil.rmtree(draft, ignore_errors=True)
+        maker = _DRAFT_MAKER.fullmatch(draft.name)
+        dead_here = (
+            maker is not None
+            and maker["machine"] == _machine()
+            and not psutil.pid_exists(int(maker["pid"]))
+        )
+        with suppress(FileNotFoundError):
+            if dead_here or time.time() - draft.stat().st_mtime > _DRAFT_LIFETIME_S:
+                shutil.rmtree(draft, ignore_errors=True)
     for aside in folder.glob(".old-*"):
         shutil.rmtree(aside, ignore_errors=True)

@@ -66,8 +66,12 @@ class Drive(ABC):
         """Folders under ``tailor/videos``, sorted by name."""
 
     @abstractmethod
-    def md5(self, tenant: str, file_id: str) -> str:
-        """The md5 of a file's content, in hexadecimal."""
+    def md5(self, tenant: str, file_id: str, until: float | None = None) -> str | None:
+        """The md5 of a file's content, in hexadecimal.
+
+        None when the file changed meanwhile, or when reading it takes longer than ``until``
+        (``time.monotonic()`` seconds): ask again, and the reading goes on where it stopped.
+        """
 
     @abstractmethod
     def download(

@@ -1,9 +1,16 @@
 """A folder that behaves like everybody's Drive: ``<root>/<tenant>/tailor/{videos,results}/...``."""
 
+import errno
 import os
 import secrets
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from hashlib import md5
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+from urllib.parse import unquote_to_bytes
 
 import dagster as dg
 
@@ -22,6 +29,11 @@ from resources.settings import load_settings
 from tailor_assets.compute.errors import PermanentProblem
 
 _BLOCK = 1 << 20
+# Never through a link, and never waiting for somebody to write into a pipe.
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+# Checksums begun and not finished in one tick: (path, fingerprint) -> (digest, bytes read).
+_begun: dict[tuple[str, str], tuple[Any, int]] = {}
 
 
 class LocalDrive(dg.ConfigurableResource):
@@ -41,7 +53,11 @@ class LocalDrive(dg.ConfigurableResource):
 
 
 class LocalDriveFolder(Drive):
-    """Drive over a folder. Ids are paths relative to the root; links are never followed."""
+    """Drive over a folder; links are never followed.
+
+    Ids are paths relative to the root, with bytes that are no UTF-8 and percent signs as ``%XX``:
+    a file name may be any bytes, an id has to go through databases and JSON.
+    """
 
     def __init__(self, root: Path, results_root: Path | None = None) -> None:
         """``root`` need not exist yet: a Drive without tenants is empty, not broken."""
@@ -56,8 +72,9 @@ class LocalDriveFolder(Drive):
             entry.name
             for entry in self._scan(self.root)
             if entry.is_dir(follow_symlinks=False)
-            and Path(entry.path, "tailor", "videos").is_dir()
             and not entry.name.startswith(".")
+            and _readable(entry.name) == entry.name
+            and os.path.isdir(os.path.join(entry.path, "tailor", "videos"))
         ]
 
     def video_folders(self, tenant: str) -> list[VideoFolder]:
@@ -76,8 +93,8 @@ class LocalDriveFolder(Drive):
             folders.append(
                 VideoFolder(
                     tenant=tenant,
-                    id=f"{tenant}/tailor/videos/{entry.name}",
-                    name=entry.name,
+                    id=self._id(entry.path),
+                    name=_readable(entry.name),
                     videos=tuple(
                         self._listed(f) for f in files if f.name.lower().endswith(VIDEO_SUFFIXES)
                     ),
@@ -86,13 +103,27 @@ class LocalDriveFolder(Drive):
             )
         return folders
 
-    def md5(self, tenant: str, file_id: str) -> str:
-        """Read the file once; nothing is cached, so a changed file is never taken for the old one."""
-        digest = md5(usedforsecurity=False)
+    def md5(self, tenant: str, file_id: str, until: float | None = None) -> str | None:
+        """Read the file once, in as many calls as it takes; a changed file is begun again.
+
+        No finished checksum is kept, so a changed file is never taken for the old one.
+        """
         with self._open(tenant, file_id) as stream:
+            before = _fingerprint(os.fstat(stream.fileno()))
+            key = (str(self.root / file_id), before)
+            digest, done = _begun.pop(key, (md5(usedforsecurity=False), 0))
+            stream.seek(done)
             while block := stream.read(_BLOCK):
                 digest.update(block)
-        return digest.hexdigest()
+                done += len(block)
+                if until is not None and time.monotonic() > until:
+                    _begun[key] = (digest, done)
+                    while len(_begun) > 100:
+                        _begun.pop(next(iter(_begun)))
+                    return None
+            if _fingerprint(os.fstat(stream.fileno())) != before:
+                return None
+        return str(digest.hexdigest())
 
     def download(
         self, tenant: str, file_id: str, target: Path, progress: Progress | None = None
@@ -125,15 +156,23 @@ class LocalDriveFolder(Drive):
         folder = self._results(tenant, results_name)
         found = {}
         for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
-            if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
-                relative = path.relative_to(folder).as_posix()
+            if path.is_symlink() or not path.is_file() or path.name.startswith("."):
+                continue
+            relative = path.relative_to(folder).as_posix()
+            try:
                 found[relative] = PublishedFile(path.stat().st_size, _file_md5(path))
+            except FileNotFoundError:
+                continue  # removed by its owner since the listing
+            except OSError as error:
+                raise DriveUnavailable(f"cannot read {path}: {error.strerror}") from error
         return found
 
     def read_published(self, tenant: str, results_name: str, relative: str) -> bytes:
         """Content of the file. Raises DriveUnavailable where it cannot be read."""
+        path = self._result_file(tenant, results_name, relative)
         try:
-            return self._result_file(tenant, results_name, relative).read_bytes()
+            with open(os.open(path, _READ), "rb") as stream:
+                return stream.read()
         except OSError as error:
             raise DriveUnavailable(f"cannot read {relative}: {error.strerror}") from error
 
@@ -154,12 +193,19 @@ class LocalDriveFolder(Drive):
         except OSError as error:
             raise DriveUnavailable(f"cannot write {target}: {error.strerror}") from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
         return digest.hexdigest()
 
     def unpublish(self, tenant: str, results_name: str, relative: str) -> None:
         """Delete the file if it is there."""
-        self._result_file(tenant, results_name, relative).unlink(missing_ok=True)
+        path = self._result_file(tenant, results_name, relative)
+        try:
+            path.unlink(missing_ok=True)
+        except NotADirectoryError:
+            return
+        except OSError as error:
+            raise DriveUnavailable(f"cannot remove {path}: {error.strerror}") from error
 
     def link(self, tenant: str, results_name: str, relative: str = "") -> str:
         """A ``file://`` address."""
@@ -180,56 +226,116 @@ class LocalDriveFolder(Drive):
         except OSError as error:
             raise DriveUnavailable(f"cannot read {entry.path}: {error.strerror}") from error
         return DriveFile(
-            id=Path(entry.path).relative_to(self.root).as_posix(),
-            name=entry.name,
+            id=self._id(entry.path),
+            name=_readable(entry.name),
             size=status.st_size,
-            fingerprint=f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}",
+            fingerprint=_fingerprint(status),
         )
 
-    def _inside(self, tenant: str, room: str) -> Path:
-        """The tenant's ``tailor/<room>``; refuses tenants and links that lead elsewhere."""
-        if not tenant or tenant.startswith(".") or "/" in tenant or "\\" in tenant:
+    def _id(self, path: str) -> str:
+        relative = os.fsencode(os.path.relpath(path, self.root)).replace(b"%", b"%25")
+        text = relative.decode("utf-8", "surrogateescape")
+        return "".join(f"%{ord(c) - 0xDC00:02X}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in text)
+
+    def _tailor(self, tenant: str) -> Path:
+        """The tenant's ``tailor`` folder; refuses tenants that are no folder of the root."""
+        if not tenant or tenant.startswith(".") or any(c in tenant for c in "/\\\0"):
             raise PermanentProblem(f"{tenant!r} is not a tenant's folder name.")
-        folder = self.root / tenant / "tailor" / room
-        if folder.resolve() != self.root.resolve() / tenant / "tailor" / room:
-            raise PermanentProblem(
-                f"The folder {folder} is a link to another place, and tailor does not follow links "
-                "in a Drive: put the files themselves there."
-            )
+        return self.root / tenant / "tailor"
+
+    def _inside(self, tenant: str, room: str) -> Path:
+        """The tenant's ``tailor/<room>``; refuses links that lead elsewhere."""
+        folder = self._tailor(tenant) / room
+        _refuse_links(self.root, folder)
         return folder
 
-    def _open(self, tenant: str, file_id: str):  # type: ignore[no-untyped-def]
-        folder = self._inside(tenant, "videos")
-        path = self.root / file_id
-        if folder.resolve() not in path.resolve().parents or path.is_symlink():
+    @contextmanager
+    def _open(self, tenant: str, file_id: str) -> Iterator[BinaryIO]:
+        """A video's or tailor.json's bytes, opened step by step so that no link is followed."""
+        path = PurePosixPath(os.fsdecode(unquote_to_bytes(file_id)))
+        if len(path.parts) != 5 or path.parts[:3] != (tenant, "tailor", "videos"):
+            raise PermanentProblem(f"{file_id} is not among the videos of {tenant}.")
+        self._tailor(tenant)
+        if ".." in path.parts or "\0" in str(path):
             raise PermanentProblem(f"{file_id} is not among the videos of {tenant}.")
         try:
-            return open(path, "rb")
+            folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                for part in path.parts[:-1]:
+                    inner = os.open(part, _READ | os.O_DIRECTORY, dir_fd=folder)
+                    os.close(folder)
+                    folder = inner
+                stream = open(os.open(path.name, _READ, dir_fd=folder), "rb")  # noqa: SIM115
+            finally:
+                os.close(folder)
         except FileNotFoundError:
             raise PermanentProblem(
                 f"{path.name} is no longer in the Drive folder {path.parent.name}: put it back, or "
                 "delete the partition."
             ) from None
         except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise PermanentProblem(
+                    f"{path.name} is a link to another place, and tailor does not follow links in a "
+                    "Drive: put the file itself there."
+                ) from None
             raise DriveUnavailable(f"cannot read {path}: {error.strerror}") from error
+        with stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise PermanentProblem(f"{path.name} is not a file: put the video itself there.")
+            try:
+                yield stream
+            except OSError as error:
+                if error.errno in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT):
+                    raise DriveUnavailable(f"cannot read {path}: {error.strerror}") from error
+                raise
 
     def _results(self, tenant: str, results_name: str) -> Path:
-        if not results_name or results_name.startswith(".") or "/" in results_name:
+        if (
+            results_name.startswith(".")
+            or not results_name
+            or any(c in results_name for c in "/\0")
+        ):
             raise PermanentProblem(f"{results_name!r} is not a results folder's name.")
-        if self.results_root is not None:
-            return self.results_root / results_name
-        return self._inside(tenant, "results") / results_name
+        base = self.results_root or self._inside(tenant, "results")
+        _refuse_links(base, base / results_name)
+        return base / results_name
 
     def _result_file(self, tenant: str, results_name: str, relative: str) -> Path:
+        """Path of a result; its folders are not links, and whoever uses it must not follow it."""
         folder = self._results(tenant, results_name)
-        path = folder / relative
-        if folder.resolve() not in path.resolve().parents:
+        parts = PurePosixPath(relative).parts
+        if not parts or ".." in parts or parts[0] == "/" or "\0" in relative:
             raise PermanentProblem(f"{relative!r} is not a file of the results folder.")
+        path = folder.joinpath(*parts)
+        _refuse_links(folder, path.parent)
         return path
 
 
+def _refuse_links(base: Path, folder: Path) -> None:
+    """Raise PermanentProblem where a folder below ``base``, down to ``folder``, is a link."""
+    try:
+        straight = folder.resolve() == base.resolve() / folder.relative_to(base)
+    except (RuntimeError, OSError):  # a loop of links
+        straight = False
+    if not straight:
+        raise PermanentProblem(
+            f"The folder {folder} is a link to another place, and tailor does not follow links in a "
+            "Drive: put the files themselves there."
+        )
+
+
+def _readable(name: str) -> str:
+    """The name for people and tables: bytes that are no UTF-8 shown as the replacement character."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def _fingerprint(status: os.stat_result) -> str:
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}"
+
+
 def _file_md5(path: Path) -> str:
-    with open(path, "rb") as stream:
+    with open(os.open(path, _READ), "rb") as stream:
         digest = md5(usedforsecurity=False)
         while block := stream.read(_BLOCK):
             digest.update(block)

@@ -14,10 +14,10 @@ from typing import Literal
 import dagster as dg
 import sqlalchemy as sa
 
+from resources.database import SCHEMA, with_driver
 from resources.settings import load_settings
 from tailor_assets.compute.errors import PermanentProblem
 
-SCHEMA = "tailor"
 metadata = sa.MetaData(schema=SCHEMA)
 
 videos_table = sa.Table(
@@ -149,7 +149,9 @@ class VideoRegistry(dg.ConfigurableResource):
     def save(self, rows: Sequence[VideoRow]) -> None:
         """Insert or replace rows, all or none.
 
-        ``waiting_for`` and ``waiting_since`` belong to the assets and are left as they are.
+        ``waiting_for`` and ``waiting_since`` belong to the assets and are left as they are. Raises
+        PermanentProblem for a partition key that belongs to another folder: two folders' keys may
+        be equal by chance or by somebody's design, and one must not take the other's results.
         """
         if not rows:
             return
@@ -157,17 +159,26 @@ class VideoRegistry(dg.ConfigurableResource):
             insert = _insert_for(connection)
             for row in rows:
                 values = {
-                    name: value
+                    name: _storable(value)
                     for name, value in asdict(row).items()
                     if name not in ("waiting_for", "waiting_since")
                 }
                 statement = insert(videos_table).values(values)
-                connection.execute(
+                saved = connection.execute(
                     statement.on_conflict_do_update(
                         index_elements=["partition_key"],
                         set_={k: v for k, v in values.items() if k != "partition_key"},
+                        where=sa.and_(
+                            videos_table.c.tenant == values["tenant"],
+                            videos_table.c.folder_id == values["folder_id"],
+                        ),
                     )
                 )
+                if saved.rowcount == 0:
+                    raise PermanentProblem(
+                        f"The folder {row.folder_name!r} would get the key {row.partition_key} of "
+                        "another folder: rename it."
+                    )
 
     def set_waiting(self, partition_key: str, waiting_for: str | None) -> None:
         """Say what the video waits for, or that it waits no more."""
@@ -179,13 +190,6 @@ class VideoRegistry(dg.ConfigurableResource):
                     waiting_for=waiting_for,
                     waiting_since=datetime.now(UTC) if waiting_for else None,
                 )
-            )
-
-    def forget(self, partition_key: str) -> None:
-        """Delete the row."""
-        with self._connect() as connection:
-            connection.execute(
-                sa.delete(videos_table).where(videos_table.c.partition_key == partition_key)
             )
 
     def publishes_frames(self, tenant: str) -> bool:
@@ -206,6 +210,13 @@ class VideoRegistry(dg.ConfigurableResource):
                     index_elements=["tenant"], set_={"publish_frames": publish}
                 )
             )
+
+
+def _storable(value: object) -> object:
+    """Text without what PostgreSQL cannot hold: NUL, and halves of surrogate pairs."""
+    if not isinstance(value, str):
+        return value
+    return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def _to_row(row: sa.RowMapping) -> VideoRow:
@@ -233,8 +244,8 @@ def _engine(url: str) -> sa.Engine:
         raise PermanentProblem(
             "No database is named: start tailor with `tailor up`, or set TAILOR_POSTGRES_URL."
         )
-    # SQLAlchemy 2.1 would take psycopg 3 for a bare postgresql:// URL, which is not installed.
-    url = url.replace("postgresql://", "postgresql+psycopg2://", 1)
+    if not url.startswith("sqlite:"):
+        url = with_driver(url)
     with _engines_lock:
         if url not in _engines:
             engine = sa.create_engine(url, pool_size=2, max_overflow=4, pool_pre_ping=True)

@@ -15,7 +15,7 @@ CODE_VERSION = "1"
 
 @dg.asset(
     partitions_def=videos,
-    deps=["masks"],
+    deps=["masks", "prompts"],
     group_name="measurement",
     kinds={"polars", "parquet"},
     owners=OWNERS,
@@ -61,7 +61,7 @@ def features(context: dg.AssetExecutionContext, store: ArtifactStore) -> dg.Mate
                 "px_per_cm": px_per_cm,
             },
             problem=problem,
-            run_id=context.run_id,
+            run_id=context.run.run_id,
         )
     lost = share_lost(table["mask_quality"])
     return dg.MaterializeResult(

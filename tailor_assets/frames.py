@@ -108,7 +108,7 @@ def frames(
                 "bytes": size,
             },
             problem=problem,
-            run_id=context.run_id,
+            run_id=context.run.run_id,
         )
     return dg.MaterializeResult(
         data_version=dg.DataVersion(record.version),

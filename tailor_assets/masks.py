@@ -91,7 +91,7 @@ def masks(
             made_from={"frames": frames, "prompts": prompts},
             details={**report, "objects": found},
             problem=problem,
-            run_id=context.run_id,
+            run_id=context.run.run_id,
         )  # fmt: skip
         size = store.path(key, "masks.npz").stat().st_size
     return dg.MaterializeResult(
@@ -110,4 +110,3 @@ def masks(
         },
         check_results=[check_result("masks_match_frames", "masks", problem)],
     )
-

@@ -16,6 +16,12 @@ videos = dg.DynamicPartitionsDefinition(name="videos")
 
 _LONGEST_TENANT = 30
 _LONGEST_SLUG = 56  # with the tenant, two separators and id8 within 100
+# With the longest ending of a results file within the 255 bytes that file systems allow.
+_LONGEST_NAME_BYTES = 150
+# Unicode categories of control characters, surrogates, and line and paragraph separators.
+_NOT_IN_NAMES = ("Cc", "Cs", "Zl", "Zp")
+# Names that Windows keeps for devices, with any ending.
+_DEVICE = re.compile(r"(?i:con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 
 
 def slug(name: str, longest: int) -> str:
@@ -26,8 +32,7 @@ def slug(name: str, longest: int) -> str:
 
 def partition_key(tenant: str, folder_name: str, folder_id: str) -> str:
     """The partition key of a video folder; the same folder id always gives the same ``id8``."""
-    id8 = sha256(folder_id.encode()).hexdigest()[:8]
-    return f"{slug(tenant, _LONGEST_TENANT)}--{slug(folder_name, _LONGEST_SLUG)}--{id8}"
+    return f"{slug(tenant, _LONGEST_TENANT)}--{slug(folder_name, _LONGEST_SLUG)}--{_id8(folder_id)}"
 
 
 def results_name(folder_name: str, taken: set[str], folder_id: str) -> str:
@@ -37,12 +42,21 @@ def results_name(folder_name: str, taken: set[str], folder_id: str) -> str:
     never one that another video of the tenant has (``taken``).
     """
     name = "".join(
-        "_" if c in '/\\:*?"<>|' or ord(c) < 32 or ord(c) == 127 else c for c in folder_name
+        "_" if c in '/\\:*?"<>|' or unicodedata.category(c) in _NOT_IN_NAMES else c
+        for c in unicodedata.normalize("NFC", folder_name)
     )
-    name = name.strip().lstrip(".").rstrip(". ")
-    while len(name.encode()) > 150:
-        name = name[:-1]
-    name = name or "video"
-    if name in taken:
-        name = f"{name} ({sha256(folder_id.encode()).hexdigest()[:8]})"
-    return name
+    name = name.encode()[:_LONGEST_NAME_BYTES].decode("utf-8", "ignore").strip(" .") or "video"
+    if _DEVICE.fullmatch(name):
+        name = f"{name}_"
+    # Some file systems do not tell Day from day.
+    folded = {other.casefold() for other in taken}
+    free = name
+    number = 1
+    while free.casefold() in folded:
+        free = f"{name} ({_id8(folder_id)}{'' if number == 1 else f'-{number}'})"
+        number += 1
+    return free
+
+
+def _id8(folder_id: str) -> str:
+    return sha256(folder_id.encode()).hexdigest()[:8]

@@ -105,9 +105,9 @@ def predictions_and_flags(
                     clean_up = BoutCleanUp(
                         config.fill_gaps_ms, config.stitch_ms, config.min_bout_ms
                     )
-                    made = make_predictions(store, key, model, clean_up, context.run_id)
+                    made = make_predictions(store, key, model, clean_up, context.run.run_id)
                 else:
-                    made = make_flags(store, key, config.seconds_window, context.run_id)
+                    made = make_flags(store, key, config.seconds_window, context.run.run_id)
                 yield from _report(context, name, key, made, alone)
                 if made.problem:
                     raise PermanentProblem(f"The {name} of {key} are refused: {made.problem}")
@@ -151,11 +151,18 @@ def _report(
             check_results=[check],
         )
         return
-    context.log_event(
-        dg.AssetMaterialization(
-            asset_key=name,
-            partition=key,
-            metadata=made.metadata,
-            tags={"dagster/data_version": made.record.version},
-        )
+    # Yielded, not context.log_event: what is logged is lost when the step fails afterwards.
+    yield dg.AssetMaterialization(
+        asset_key=name,
+        partition=key,
+        metadata=made.metadata,
+        tags={"dagster/data_version": made.record.version},
+    )
+    yield dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey(name),
+        check_name=_CHECKS[name],
+        passed=made.problem is None,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=made.problem or "",
+        partition=key,
     )

@@ -93,7 +93,9 @@ def prompts(
             draft.path("prompts_picture.jpg").write_bytes(picture)
             points = [asdict(prompt) for prompt in chosen.prompts]
             record = draft.commit(
-                version=version_of("prompts", CODE_VERSION, frames.version, points, template),
+                version=version_of(
+                    "prompts", CODE_VERSION, frames.version, points, template, settings.px_per_cm
+                ),
                 made_from={"frames": frames},
                 details={
                     "template": template.model_dump(mode="json"),
@@ -101,7 +103,7 @@ def prompts(
                     "not_found": list(chosen.not_found),
                     "px_per_cm": settings.px_per_cm,
                 },
-                run_id=context.run_id,
+                run_id=context.run.run_id,
             )
     if chosen.not_found:
         context.log.warning(
@@ -140,10 +142,8 @@ def read_prompts(
 
 def _given(name: str, values: list[float]) -> GivenPoint:
     try:
-        if len(values) == 3:
-            return GivenPoint(x=values[0], y=values[1], frame=int(values[2]))
         return GivenPoint.model_validate(values)
-    except (ValidationError, ValueError):
+    except ValidationError:
         raise PermanentProblem(
             f"The point of {name} in the run's configuration is {values}: give [x, y] or "
             "[x, y, frame]."
@@ -155,7 +155,7 @@ def _wait(context: dg.AssetExecutionContext, template: Template, chosen: ChosenP
     example = json.dumps(
         {"template": template.name, "points": {name: [320, 240] for name in chosen.missing}}
     )
-    context.instance.add_run_tags(context.run_id, {WAITING_TAG: "points"})
+    context.instance.add_run_tags(context.run.run_id, {WAITING_TAG: "points"})
     context.log.warning(
         f"Waiting for a person: template {template.name!r} needs a point for {names}. Put a "
         f"tailor.json such as {example} beside the video; the rest then starts by itself."

@@ -45,7 +45,7 @@ def published_frames(
             version=version_of("published_frames", CODE_VERSION, frames.version),
             made_from={"frames": frames},
             details={"files": len(files)},
-            run_id=context.run_id,
+            run_id=context.run.run_id,
         )
     return dg.MaterializeResult(
         data_version=dg.DataVersion(record.version),

@@ -15,7 +15,7 @@ CODE_VERSION = "1"
 
 @dg.asset(
     partitions_def=videos,
-    deps=["frames", "masks", "features", "predictions", "flags"],
+    deps=["video", "frames", "prompts", "masks", "features", "predictions", "flags"],
     group_name="delivery",
     kinds={"csv"},
     owners=OWNERS,
@@ -63,7 +63,10 @@ def published_results(
                     "summary": records["flags"].details["summary"],
                     "versions": {name: record.version for name, record in records.items()},
                 },
-                run_id=context.run_id,
+                of_this_run={
+                    "run_id": context.run.run_id,
+                    "segmentation_seconds": records["masks"].details["seconds"],
+                },
                 files_before=list((before.details if before else {}).get("files", [])),
                 log=context.log,
             )  # fmt: skip
@@ -71,7 +74,7 @@ def published_results(
             version=version_of("published_results", CODE_VERSION, report.identity),
             made_from=records,
             details={"files": report.names},
-            run_id=context.run_id,
+            run_id=context.run.run_id,
         )
     summary = records["flags"].details["summary"]
     address = drive.open()

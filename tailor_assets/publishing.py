@@ -21,6 +21,7 @@ from tailor_assets.progress import LogProgress
 MANIFEST = "manifest.json"
 _PARALLEL_UPLOADS = 8
 _ATTEMPTS = 2
+_LARGEST_MANIFEST = 64 << 20  # bytes; people can write to this file, too
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def result_files(
     with ExitStack() as stack:
         files = {f"{name}.npz": stack.enter_context(store.local(key, "masks.npz"))}
         for artifact, file_name in tables.items():
-            # Missing values are empty cells, times have their microseconds and not more.
+            # Missing values are empty cells; numbers have all the digits it takes to read them back.
             path = csvs / f"{artifact}.csv"
             store.read_table(key, artifact).write_csv(path, null_value="")
             files[file_name] = path
@@ -69,7 +70,7 @@ def publish(
     *,
     manifest_path: Path,
     about: Mapping[str, Any],
-    run_id: str,
+    of_this_run: Mapping[str, Any],
     files_before: Sequence[str],
     log: dg.DagsterLogManager,
 ) -> PublishReport:
@@ -77,14 +78,18 @@ def publish(
 
     A file that is there with the right md5 is left alone. Before anything changes the manifest is
     removed, and it is written when everything else has arrived. Of other files only those that an
-    earlier publication wrote (``files_before``) are removed: what people put there is theirs.
+    earlier publication wrote are removed, those of ``files_before`` and of the manifest that is
+    there (``tailor run`` has no memory but that): what people put there is theirs.
+
+    ``about`` is what the results are of, ``of_this_run`` what differs although the results are equal;
+    the manifest has both, and equal results with an equal ``about`` are not sent again.
 
     Raises dagster.Failure (retried) when a file does not arrive as it was sent.
     """
     start = time.monotonic()
     there = drive.published(row.tenant, row.results_name)
     sums = _checksums(files)
-    entries = {
+    entries: dict[str, dict[str, Any]] = {
         name: {"size": files[name].stat().st_size, "md5": sums[name]} for name in sorted(files)
     }
     identity = _identity({**about, "files": entries})
@@ -92,16 +97,18 @@ def publish(
         "manifest_version": 1,
         **about,
         "identity": identity,
-        "run_id": run_id,
+        **of_this_run,
         "published_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "files": entries,
     }
     manifest_path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False, default=str))
 
     wrong = _differing(sums, there)
-    stale = [n for n in files_before if n in there and n not in files and n != MANIFEST]
+    identity_there, named_there = _manifest_there(drive, row, there)
+    ours = {*files_before, *named_there} - {MANIFEST}
+    stale = sorted(name for name in ours if name in there and name not in files)
     uploaded = 0
-    if wrong or stale or _manifest_identity(drive, row, there) != identity:
+    if wrong or stale or identity_there != identity:
         drive.unpublish(row.tenant, row.results_name, MANIFEST)
         _send_all(drive, row, files, sums, wrong, log)
         for name in stale:
@@ -186,15 +193,22 @@ def _send(drive: Drive, row: VideoRow, name: str, path: Path, md5: str) -> None:
     )
 
 
-def _manifest_identity(drive: Drive, row: VideoRow, there: Mapping[str, Any]) -> str | None:
-    """Identity in the manifest that is in the Drive, None where there is none to trust."""
-    if MANIFEST not in there:
-        return None
+def _manifest_there(
+    drive: Drive, row: VideoRow, there: Mapping[str, PublishedFile]
+) -> tuple[str | None, list[str]]:
+    """Identity in the manifest that is in the Drive, and the files it names that are as it says.
+
+    Nothing where there is no manifest that can be read.
+    """
+    if MANIFEST not in there or there[MANIFEST].size > _LARGEST_MANIFEST:
+        return None, []
     try:
         content = json.loads(drive.read_published(row.tenant, row.results_name, MANIFEST))
-        return str(content["identity"])
-    except (ValueError, KeyError, TypeError):
-        return None
+        files = content["files"]
+        unchanged = [n for n in files if n in there and files[n]["md5"] == there[n].md5]
+        return str(content["identity"]), unchanged
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None, []
 
 
 def _identity(content: Mapping[str, Any]) -> str:

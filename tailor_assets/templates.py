@@ -58,6 +58,8 @@ class Template(BaseModel):
             raise ValueError("no object is an animal")
         if sum(o.kind == "nest" for o in self.objects) > 1:
             raise ValueError("only one nest is measured")
+        if self.stride is not None and self.fps is not None:
+            raise ValueError("give stride or fps, not both")
         return self
 
     @property

@@ -13,6 +13,7 @@ from resources.local_drive import LocalDrive
 from resources.video_registry import VideoRegistry
 from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once, check_result, check_spec
 from tailor_assets.checks import problem_with_video
+from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.partitions import videos
 from tailor_assets.progress import LogProgress
 
@@ -55,7 +56,12 @@ def video(
                 f"{row.file_name} changed in the Drive while it was being fetched; it is fetched "
                 "again."
             )
-        info, timestamps_s = probe_video(path, LogProgress(context.log, "decoding", "frames"))
+        try:
+            info, timestamps_s = probe_video(path, LogProgress(context.log, "decoding", "frames"))
+        except PermanentProblem as problem:
+            # The sentence names the working copy; people know the file by the name they gave it.
+            sentence = str(problem).replace(name, row.file_name or name)
+            raise PermanentProblem(sentence) from None
         problem = problem_with_video(info.frame_count, timestamps_s)
         pl.DataFrame(
             {"source_frame": range(info.frame_count), "timestamp_s": timestamps_s},
@@ -72,7 +78,7 @@ def video(
                 **asdict(info),
             },
             problem=problem,
-            run_id=context.run_id,
+            run_id=context.run.run_id,
         )
     yield dg.MaterializeResult(
         data_version=dg.DataVersion(record.version),

@@ -21,9 +21,9 @@ class GivenPoint(BaseModel):
     @classmethod
     def _from_pair(cls, value: Any) -> Any:
         if isinstance(value, (list, tuple)):
-            if len(value) != 2:
-                raise ValueError("a point is [x, y] or {x, y, frame}")
-            return {"x": value[0], "y": value[1]}
+            if len(value) not in (2, 3):
+                raise ValueError("a point is [x, y] or [x, y, frame]")
+            return dict(zip(("x", "y", "frame"), value, strict=False))
         return value
 
 
@@ -33,12 +33,12 @@ class VideoSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     template: str | None = None
-    stride: int | None = Field(default=None, ge=1)
+    stride: int | None = Field(default=None, ge=1, le=1_000_000)
     fps: float | None = Field(default=None, gt=0)
     points: dict[str, GivenPoint] = {}
-    fps_override: float | None = Field(default=None, gt=0)
+    fps_override: float | None = Field(default=None, ge=0.001, le=100_000)
     """True frame rate of a recording whose container's timestamps are wrong."""
-    px_per_cm: float | None = Field(default=None, gt=0)
+    px_per_cm: float | None = Field(default=None, ge=0.01, le=100_000)
 
     @field_validator("points", mode="before")
     @classmethod
@@ -61,11 +61,14 @@ def parse_settings(text: str | None, where: str = "tailor.json") -> VideoSetting
 
     Raises PermanentProblem that names the entry and what is wrong with it.
     """
-    if text is None or not text.strip():
+    # Windows editors begin a file with a byte order mark.
+    text = (text or "").removeprefix("\ufeff")
+    if not text.strip():
         return VideoSettings()
     try:
         content = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        # ValueError alone: a number of thousands of digits.
         raise PermanentProblem(f"{where} is not valid JSON ({error}): mend it.") from None
     if not isinstance(content, dict):
         raise PermanentProblem(f'{where} must be an object such as {{"template": "mouse"}}.')
@@ -74,6 +77,8 @@ def parse_settings(text: str | None, where: str = "tailor.json") -> VideoSetting
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
+        # A key of the file may be anything, and the sentence goes into a database.
+        place = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in place)
         raise PermanentProblem(
             f"{where} is not valid, {place + ': ' if place else ''}{first['msg']}: mend it."
         ) from None

@@ -1,8 +1,12 @@
 """Fixtures shared by all tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from toy_services import new_home
+
+from tailor_assets.services.postgres import embedded_postgres
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -13,3 +17,27 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"real recordings are not here ({SHARED_DATA})")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """An empty database in a real PostgreSQL, without any of tailor's tables yet."""
+    with (
+        new_home() as folder,
+        embedded_postgres(folder / "postgres", folder / "postgres.log") as server,
+    ):
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def small_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three seconds of a simulated mouse and its nest, 320 x 240 at 30 frames/s.
+
+    Its truth lies beside it: ``clip_truth.npz`` and ``clip_truth.csv``.
+    """
+    # Heavy, and most tests need no clip.
+    from tailor_assets.compute.simulation.simulate import simulate_video
+
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    simulate_video(path, seed=11, duration_s=3, width=320, height=240)
+    return path

@@ -73,12 +73,13 @@ def _run(
     seconds_window: float | None,
 ) -> FinishedVideo:
     sidecar = _sidecar_text(video)
-    _require_points(template, set(points), sidecar)
+    # By name for every asset: the points given here are not all that decides which one is meant.
+    template = _template_with_its_points(template, set(points), sidecar)
 
     import dagster as dg
 
     from resources.artifact_store import ArtifactStore
-    from resources.drive import SIDECAR_NAME
+    from resources.drive import SIDECAR_NAME, VIDEO_SUFFIXES
     from resources.local_drive import LocalDrive
     from resources.video_registry import VideoRegistry, VideoRow
     from tailor_assets.definitions import build_defs
@@ -89,31 +90,32 @@ def _run(
     store = ArtifactStore(root=str(work / "artifacts"))
     registry.create_in_sqlite()
 
-    name = results_name(video.stem, set(), str(video.resolve()))
+    # A path may hold bytes that are no text.
+    place = os.fsencode(video.resolve()).decode("utf-8", "backslashreplace")
+    name = results_name(video.stem, set(), place)
     folder = work / "drive" / TENANT / "tailor" / "videos" / name
     folder.mkdir(parents=True)
     _link_or_copy(video, folder / f"video{video.suffix.lower()}")
     if sidecar is not None:
         (folder / SIDECAR_NAME).write_text(sidecar)
-    [listed] = drive.open().video_folders(TENANT) or [None]
-    file = listed.videos[0] if listed and listed.videos else None
-    if file is None:
+    listed = [file for found in drive.open().video_folders(TENANT) for file in found.videos]
+    if not listed:
         raise PermanentProblem(
-            f"{video.name} has no ending of a video (.mp4, .avi, .mov, .mkv, .webm, .wmv): give a "
-            "video file."
+            f"{video.name} has no ending of a video ({', '.join(VIDEO_SUFFIXES)}): give a video file."
         )
-    key = partition_key(TENANT, name, str(video.resolve()))
+    file = listed[0]
+    key = partition_key(TENANT, name, place)
     registry.save(
         [
             VideoRow(
                 partition_key=key,
                 tenant=TENANT,
-                folder_id=str(video.resolve()),
+                folder_id=place,
                 folder_name=name,
                 results_name=name,
                 state="admitted",
                 file_id=file.id,
-                file_name=file.name,
+                file_name=os.fsencode(video.name).decode("utf-8", "replace"),
                 size=file.size,
                 sidecar_text=sidecar,
             )
@@ -158,8 +160,10 @@ def _sidecar_text(video: Path) -> str | None:
     return beside.read_text(errors="replace") if beside.is_file() else None
 
 
-def _require_points(template: str | None, pointed_at: set[str], sidecar: str | None) -> None:
-    """Say at once what point is missing: here nobody can bring it later."""
+def _template_with_its_points(
+    template: str | None, pointed_at: set[str], sidecar: str | None
+) -> str:
+    """Name of the template. Says at once what point is missing: here nobody can bring it later."""
     from resources.settings import load_settings
     from tailor_assets.templates import choose_template, load_templates
     from tailor_assets.video_settings import parse_settings
@@ -178,6 +182,7 @@ def _require_points(template: str | None, pointed_at: set[str], sidecar: str | N
             + " ".join(f"--point {name}=X,Y" for name in missing)
             + ", or choose another template."
         )
+    return chosen.name
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -1,0 +1,361 @@
+"""``tailor run`` and ``tailor rescore``: results or one sentence, whatever they are given."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import polars as pl
+import pytest
+
+from tailor_assets.cli import main
+from tailor_assets.commands.run_one_video import run_one_video
+from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.compute.mask_file import MaskReader
+
+NEST = "nest=232,80"  # inside the nest of small_clip
+NO_DATA = "no data"
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TAILOR_HOME", str(tmp_path / "home"))
+    for name in ("TAILOR_TEMPLATES", "TAILOR_SEGMENTER", "TAILOR_POSTGRES_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def tailor(*arguments: object, home: Path) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, as people type it."""
+    return subprocess.run(
+        [sys.executable, "-m", "tailor_assets.cli", *map(str, arguments)],
+        env={**os.environ, "TAILOR_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+@pytest.fixture(scope="module")
+def typed(
+    tmp_path_factory: pytest.TempPathFactory, small_clip: Path
+) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """``tailor run`` of the small clip, typed once, and its --out."""
+    folder = tmp_path_factory.mktemp("typed")
+    out = folder / "out"
+    return tailor("run", small_clip, "--point", NEST, "--out", out, home=folder / "home"), out
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one sentence on standard error."""
+    text = capsys.readouterr().err
+    sentences = [line for line in text.splitlines() if line.startswith("tailor: ")]
+    assert len(sentences) == 1, text
+    assert "Traceback" not in text
+    return sentences[0]
+
+
+def test_one_typed_line_gives_the_whole_results_folder(
+    typed: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
+    done, out = typed
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{out / 'clip'}\n", "a script takes the folder from standard output"
+    assert "30 frames" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Warning" not in done.stderr
+    assert {path.name for path in (out / "clip").iterdir()} == {
+        "clip.npz", "clip_features.csv", "clip_prediction.csv", "clip_flags_predonly.csv",
+        "clip_flags_predonly_summary.csv", "frames.csv", "frames", "watch", "manifest.json",
+    }  # fmt: skip
+    assert len(list((out / "clip" / "frames").iterdir())) == 30
+    assert [path.name for path in out.iterdir()] == ["clip"], "no working files are left"
+    manifest = json.loads((out / "clip" / "manifest.json").read_text())
+    assert manifest["template"] == "mouse_nest", "chosen by the point that was given"
+
+
+def test_rescoring_the_npz_gives_the_same_tables(
+    typed: tuple[subprocess.CompletedProcess[str], Path], tmp_path: Path
+) -> None:
+    _, out = typed
+    assert main(["rescore", str(out / "clip" / "clip.npz"), "--out", str(tmp_path)]) == 0
+    for table in ("features", "prediction", "flags_predonly"):
+        name = f"clip_{table}.csv"
+        assert (tmp_path / "clip" / name).read_text() == (out / "clip" / name).read_text(), name
+    (first,) = pl.read_csv(out / "clip" / "clip_flags_predonly_summary.csv").to_dicts()
+    (again,) = pl.read_csv(tmp_path / "clip" / "clip_flags_predonly_summary.csv").to_dicts()
+    copied = {"flagged_frames", "flagged_frames_pct"}  # there is no video to copy frames of
+    assert {k: v for k, v in again.items() if k not in copied} == {
+        k: v for k, v in first.items() if k not in copied
+    }
+    assert again["flagged_frames"] == 0
+
+
+def test_running_again_with_other_frames_leaves_nothing_of_the_first(
+    typed: tuple[subprocess.CompletedProcess[str], Path], small_clip: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(typed[1], tmp_path / "out")
+    folder = tmp_path / "out" / "clip"
+    (folder / "watch" / "mine.jpg").write_text("my own")
+    done = run_one_video(small_clip, tmp_path / "out", stride=18)
+    assert done.folder == folder
+    frames = {f"{number:06d}.jpg" for number in range(5)}
+    assert {path.name for path in (folder / "frames").iterdir()} == frames
+    left = {path.name for path in (folder / "watch").iterdir()}
+    assert "mine.jpg" in left
+    assert left - {"mine.jpg"} <= frames
+    assert len(left) - 1 == done.summary["flagged_frames"]
+
+
+def test_tailor_json_beside_the_video_counts_and_arguments_go_before_it(
+    small_clip: Path, tmp_path: Path
+) -> None:
+    shutil.copyfile(small_clip, tmp_path / "clip.mp4")
+    (tmp_path / "tailor.json").write_text('\ufeff{"stride": 30, "px_per_cm": 5}')
+    done = run_one_video(tmp_path / "clip.mp4", tmp_path / "out")
+    assert done.summary["total_rows"] == 3
+    assert "speed_cm_s" in pl.read_csv(done.folder / "clip_features.csv").columns
+    assert run_one_video(tmp_path / "clip.mp4", tmp_path / "out", fps=2).summary["total_rows"] == 6
+
+
+# One sentence for everything that cannot be done
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["absent.mp4"], r"absent\.mp4 is not there"),
+        (["folder"], r"folder is a folder"),
+        (["notes.txt"], r"notes\.txt has no ending of a video \(\.mp4, \.avi"),
+        (["garbage.mp4"], r"garbage\.mp4"),
+        (["empty.mp4"], r"empty\.mp4"),
+        (["clip.mp4", "--template", "moose"], r"no template 'moose': choose one of mouse"),
+        (["clip.mp4", "--template", "mouse_nest"], r"needs a point for nest.*--point nest=X,Y"),
+        (["clip.mp4", "--point", "hamster=1,2"], r"hamster"),
+        (["clip.mp4", "--point", "mouse=320,2"], r"outside the picture, which is 320 x 240"),
+        (["clip.mp4", "--point", "mouse=1,2,90"], r"frames 0 to 89"),
+        (["clip.mp4", "--point", "mouse=nan,2"], r"mouse"),
+        (["clip.mp4", "--stride", "0"], r"--stride 0"),
+        (["clip.mp4", "--fps", "-1"], r"--fps -1"),
+        (["clip.mp4", "--fps", "nan"], r"--fps nan"),
+        (["clip.mp4", "--window", "0"], r"--window 0"),
+        (["clip.mp4", "--segmenter", "magic"], r"magic"),
+        (["clip.mp4", "--stride", "30", "--model", "magic"], r"no behaviour model 'magic'"),
+    ],
+)
+def test_bad_input_gives_one_sentence_and_status_1(
+    arguments: list[str],
+    says: str,
+    small_clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "notes.txt").write_text("fed at noon")
+    (tmp_path / "garbage.mp4").write_bytes(bytes(range(256)) * 40)
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "clip.mp4").symlink_to(small_clip)
+    assert main(["run", *arguments, "--out", "out"]) == 1
+    sentence = said(capsys)
+    assert re.search(says, sentence), sentence
+    out = tmp_path / "out"
+    assert not out.exists() or [p.name for p in out.iterdir()] == [], "nothing half done is left"
+
+
+def test_bad_input_typed_gives_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "bad.mp4").write_bytes(bytes(1000))
+    done = tailor("run", tmp_path / "bad.mp4", "--out", tmp_path / "out", home=tmp_path / "home")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if "bad.mp4" in line]) == 1
+
+
+def test_a_tailor_json_that_is_wrong_is_said_before_anything_is_done(
+    small_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copyfile(small_clip, tmp_path / "clip.mp4")
+    (tmp_path / "tailor.json").write_text("{stride: 3}")
+    assert main(["run", str(tmp_path / "clip.mp4"), "--out", str(tmp_path / "out")]) == 1
+    assert "tailor.json is not valid JSON" in said(capsys)
+
+
+def test_results_that_cannot_be_written_are_said(
+    small_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["run", str(small_clip), "--out", str(tmp_path / "file")]) == 1
+    assert "--out" in said(capsys)
+
+
+@pytest.mark.parametrize("text", ["mouse", "mouse=1", "=1,2", "mouse=a,b", "mouse=1,2,0.5"])
+def test_a_point_that_cannot_be_read_is_a_mistake_of_usage(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["run", "x.mp4", "--point", text])
+    assert stopped.value.code == 2
+    assert "NAME=X,Y" in capsys.readouterr().err
+
+
+def test_a_file_whose_name_is_no_text_is_processed(small_clip: Path, tmp_path: Path) -> None:
+    video = Path(os.fsdecode(os.fsencode(tmp_path) + b"/K\xe4fig.mp4"))
+    shutil.copyfile(small_clip, video)
+    done = run_one_video(video, tmp_path / "out", stride=30)
+    assert (done.folder / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize("name", [".hidden.mp4", "a:b?.MP4", "new\nline.mp4", "-x.mp4", "é.mov"])
+def test_hostile_file_names_are_processed(small_clip: Path, tmp_path: Path, name: str) -> None:
+    shutil.copyfile(small_clip, tmp_path / name)
+    done = run_one_video(tmp_path / name, tmp_path / "out", stride=45)
+    assert done.folder.parent == tmp_path / "out"
+    assert (done.folder / f"{done.folder.name}_features.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(None, "no masks file"), (b"PK no", "not a masks file")]
+)
+def test_rescoring_what_is_no_masks_file_gives_one_sentence(
+    content: bytes | None, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    npz = tmp_path / "x.npz"
+    if content is not None:
+        npz.write_bytes(content)
+    assert main(["rescore", str(npz), "--out", str(tmp_path / "out")]) == 1
+    assert says in said(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("window", ["-1", "nan", "inf"])
+def test_rescoring_with_an_impossible_window_gives_one_sentence(
+    typed: tuple[subprocess.CompletedProcess[str], Path],
+    window: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    npz = typed[1] / "clip" / "clip.npz"
+    assert main(["rescore", str(npz), "--window", window, "--out", str(tmp_path / "out")]) == 1
+    assert "window" in said(capsys)
+
+
+# The odd recordings, each as its list says
+
+
+def run_odd(shared_data: Path, name: str, out: Path, **options: Any) -> dict[str, Any]:
+    """Process at 2 frames/s; the tables and the masks' tables."""
+    done = run_one_video(shared_data / "odd_videos" / name, out, **({"fps": 2} | options))
+    stem = done.folder.name
+    with MaskReader(done.folder / f"{stem}.npz") as masks:
+        areas, size = masks.area("mouse"), (masks.width, masks.height)
+    return {
+        "summary": done.summary,
+        "frames": pl.read_csv(done.folder / "frames.csv"),
+        "features": pl.read_csv(done.folder / f"{stem}_features.csv", infer_schema_length=None),
+        "predictions": pl.read_csv(done.folder / f"{stem}_prediction.csv"),
+        "video": json.loads((done.folder / "manifest.json").read_text())["video"],
+        "areas": areas,
+        "size": size,
+    }
+
+
+def test_variable_frame_rate_keeps_the_containers_times(shared_data: Path, tmp_path: Path) -> None:
+    odd = shared_data / "odd_videos"
+    kept = [
+        int(line)
+        for line in (odd / "m3v1_vfr_drop25pct_kept_source_frames.txt").read_text().split()
+    ]
+    got = run_odd(shared_data, "m3v1_vfr_drop25pct.mp4", tmp_path)
+    assert got["video"]["frame_count"] == len(kept)
+    assert got["video"]["variable_frame_rate"]
+    expected = [(kept[n] - kept[0]) / 30 for n in got["frames"]["source_frame"]]
+    assert np.allclose(got["frames"]["timestamp_s"], expected, atol=0.002)
+    assert (got["areas"] > 1000).all(), "the mouse is in every frame"
+
+
+def test_an_odd_width_and_height_are_kept(shared_data: Path, tmp_path: Path) -> None:
+    got = run_odd(shared_data, "m3v1_odd_639x479.avi", tmp_path)
+    assert got["size"] == (639, 479)
+    assert (got["areas"] > 1000).all()
+
+
+def test_one_frame_is_one_row_and_no_division_by_zero(shared_data: Path, tmp_path: Path) -> None:
+    got = run_odd(shared_data, "m3v1_1frame.mp4", tmp_path, fps=None)
+    assert got["summary"]["total_rows"] == 1
+    assert got["summary"]["effective_fps"] is None
+    assert got["summary"]["predicted_change_points"] == 0
+    for table in ("frames", "features", "predictions"):
+        assert got[table].height == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("m3v1_truncated.mp4", r"m3v1_truncated\.mp4 is cut off.*copy it again"),
+        ("corrupted_stream.mp4", r"corrupted_stream\.mp4 is damaged.*copy it again"),
+    ],
+)
+def test_a_damaged_recording_is_said_by_its_own_name(
+    shared_data: Path, tmp_path: Path, name: str, says: str
+) -> None:
+    with pytest.raises(PermanentProblem, match=says):
+        run_odd(shared_data, name, tmp_path)
+    assert list(tmp_path.glob("*")) == [] or not any(tmp_path.glob("*/*"))
+
+
+def decoded(path: Path) -> int:
+    """Frames that decode, counted by another decoder's loop than tailor's."""
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+@pytest.mark.parametrize("name", ["nonmonotonic_pts.avi", "header_says_0_frames.mkv"])
+def test_frames_are_counted_by_decoding_and_time_moves_forward(
+    shared_data: Path, tmp_path: Path, name: str
+) -> None:
+    got = run_odd(shared_data, name, tmp_path)
+    assert got["video"]["frame_count"] == decoded(shared_data / "odd_videos" / name)
+    assert (np.diff(got["frames"]["timestamp_s"]) > 0).all()
+    assert got["frames"]["timestamp_s"][0] == 0
+
+
+def test_a_rotated_recording_comes_out_upright(shared_data: Path, tmp_path: Path) -> None:
+    with av.open(str(shared_data / "odd_videos" / "rotated_90.mov")) as container:
+        coded = (container.streams.video[0].width, container.streams.video[0].height)
+    got = run_odd(shared_data, "rotated_90.mov", tmp_path)
+    assert got["size"] == coded[::-1]
+
+
+@pytest.mark.parametrize("name", ["h265_10bits.mp4", "av1_video.mkv"])
+def test_a_modern_codec_is_processed_or_named(shared_data: Path, tmp_path: Path, name: str) -> None:
+    sentence = ""
+    try:
+        got = run_odd(shared_data, name, tmp_path)
+    except PermanentProblem as problem:
+        sentence = str(problem)
+    else:
+        assert got["summary"]["total_rows"] > 0
+    assert re.search(r"^$|hevc|h265|av1", sentence, re.IGNORECASE)
+
+
+def test_an_empty_chamber_has_no_animal_and_nothing_is_zero(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    got = run_odd(shared_data, "empty_chamber.wmv", tmp_path)
+    assert got["video"]["frame_count"] == 298
+    assert not got["areas"].any()
+    assert got["predictions"]["behavior"].unique().to_list() == [NO_DATA]
+    assert got["summary"]["predicted_change_points"] == 0
+    table = got["features"]
+    known = {"frame", "source_frame", "timestamp_s", "mask_quality"}
+    for name in set(table.columns) - known:
+        assert table[name].null_count() == table.height, f"{name} of no animal is no number"
+    assert (table["mask_quality"] == 0).all()

@@ -1,0 +1,89 @@
+"""``tailor.json``: what people write, and what they write wrongly."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.video_settings import GivenPoint, VideoSettings, parse_settings
+
+
+@pytest.mark.parametrize("text", [None, "", "  \n", "{}", "\ufeff", '{"points": null}'])
+def test_nothing_said_is_all_defaults(text: str | None) -> None:
+    assert parse_settings(text) == VideoSettings()
+
+
+def test_everything_that_can_be_said_is_understood() -> None:
+    settings = parse_settings(
+        """{"template": "mouse_nest", "stride": 3, "fps_override": 25, "px_per_cm": 12.5,
+        "points": {"mouse": [10, 20], "nest": [1.5, 2, 30], "x": {"x": 1, "y": 2, "frame": 3}}}"""
+    )
+    assert settings.template == "mouse_nest"
+    assert (settings.stride, settings.fps) == (3, None)
+    assert (settings.fps_override, settings.px_per_cm) == (25, 12.5)
+    assert settings.points == {
+        "mouse": GivenPoint(x=10, y=20),
+        "nest": GivenPoint(x=1.5, y=2, frame=30),
+        "x": GivenPoint(x=1, y=2, frame=3),
+    }
+
+
+def test_a_file_from_a_windows_editor_is_read() -> None:
+    assert parse_settings('\ufeff{"stride": 2}\r\n').stride == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "not valid JSON"),
+        ("{'stride': 2}", "not valid JSON"),
+        ('{"stride": 2,}', "not valid JSON"),
+        ("[1, 2]", "must be an object"),
+        ('"mouse"', "must be an object"),
+        ('{"strid": 2}', "strid"),
+        ('{"stride": 0}', "stride"),
+        ('{"stride": 2.5}', "stride"),
+        ('{"stride": 1000000000000}', "stride"),
+        ('{"fps": -1}', "fps"),
+        ('{"fps": NaN}', "fps"),
+        ('{"fps": Infinity}', "fps"),
+        ('{"stride": 2, "fps": 10}', "stride or fps, not both"),
+        ('{"fps_override": 0}', "fps_override"),
+        ('{"px_per_cm": 1e-300}', "px_per_cm"),
+        ('{"points": {"mouse": [1]}}', "mouse"),
+        ('{"points": {"mouse": [1, 2, 3, 4]}}', "mouse"),
+        ('{"points": {"mouse": [1, 2, 0.5]}}', "mouse"),
+        ('{"points": {"mouse": [1, 2, -1]}}', "mouse"),
+        ('{"points": {"mouse": ["left", "top"]}}', "mouse"),
+        ('{"points": {"mouse": [1, NaN]}}', "mouse"),
+        ('{"points": {"mouse": "119,140"}}', "mouse"),
+        ('{"points": [["mouse", 1, 2]]}', "points"),
+        ('{"stride": ' + "9" * 5000 + "}", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ('{"\\u0000\\ud800\\n": 1}', "not valid"),
+    ],
+)
+def test_a_mistake_is_said_in_one_sentence_with_its_place(text: str, says: str) -> None:
+    with pytest.raises(PermanentProblem, match=says) as problem:
+        parse_settings(text)
+    sentence = str(problem.value)
+    assert sentence.startswith("tailor.json ")
+    assert "\n" not in sentence
+    assert "\0" not in sentence
+    sentence.encode()
+    assert len(sentence) < 400
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_settings_or_one_problem(text: str) -> None:
+    try:
+        parse_settings(text)
+    except PermanentProblem as problem:
+        str(problem).encode()
+
+
+def test_only_what_decides_the_frames_is_sampling() -> None:
+    points = parse_settings('{"points": {"mouse": [1, 2]}, "px_per_cm": 3}')
+    assert points.sampling() == VideoSettings().sampling()
+    for text in ('{"stride": 2}', '{"fps": 2}', '{"fps_override": 2}', '{"template": "rat1"}'):
+        assert parse_settings(text).sampling() != VideoSettings().sampling()
