@@ -1,6 +1,7 @@
 """Numbers per frame: shape, movement, nest, and their statistics over time."""
 
 import dagster as dg
+import numpy as np
 import polars as pl
 
 from resources.artifact_store import ArtifactStore, version_of
@@ -85,8 +86,8 @@ def _summary(table: pl.DataFrame) -> str:
     lines = ["| feature | median | minimum | maximum |", "|---|---|---|---|"]
     for name in ("area", "speed_px_s", "speed_cm_s", "distance_to_nest_px", "mask_quality"):
         if name in table.columns and table[name].drop_nulls().len():
-            column = table[name]
-            values = (column.median(), column.min(), column.max())
-            cells = " | ".join(f"{value:.4g}" for value in values)
+            values = table[name].drop_nulls().to_numpy()
+            figures = (np.median(values), values.min(), values.max())
+            cells = " | ".join(f"{figure:.4g}" for figure in figures)
             lines.append(f"| {name} | {cells} |")
     return "\n".join(lines)

@@ -36,10 +36,10 @@ class LogProgress:
         self._log, self._what, self._unit, self._every = log, what, unit, every_s
         self._start = self._last = time.monotonic()
 
-    def __call__(self, done: int, total: int) -> None:
-        """Report that ``done`` of ``total`` units are done (``total`` 0: not known)."""
+    def __call__(self, done: int, total: int | None) -> None:
+        """Report that ``done`` of ``total`` units are done (``total`` 0 or None: not known)."""
         for listener in _listeners:
-            listener(self._what, self._unit, done, total)
+            listener(self._what, self._unit, done, total or 0)
         now = time.monotonic()
         if now - self._last < self._every:
             return

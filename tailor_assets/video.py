@@ -58,9 +58,9 @@ def video(
             )
         try:
             info, timestamps_s = probe_video(path, LogProgress(context.log, "decoding", "frames"))
-        except PermanentProblem as problem:
+        except PermanentProblem as refused:
             # The sentence names the working copy; people know the file by the name they gave it.
-            sentence = str(problem).replace(name, row.file_name or name)
+            sentence = str(refused).replace(name, row.file_name or name)
             raise PermanentProblem(sentence) from None
         problem = problem_with_video(info.frame_count, timestamps_s)
         pl.DataFrame(

@@ -51,7 +51,7 @@ def demo(*, port: int, count: int, seconds: float, exit_at_end: bool) -> int:
         ]
         _wait_for(results, running, until=time.monotonic() + _GIVE_UP_AFTER_S)
         console.print(
-            f"[bold green]{len(results)} videos done[/], {time.monotonic() - dropped:.0f} s after "
+            f"\n[bold green]{len(results)} videos done[/], {time.monotonic() - dropped:.0f} s after "
             f"they were put into the Drive, {time.monotonic() - started:.0f} s in all."
         )
         for folder in results:
