@@ -75,6 +75,7 @@ def open_field(data: Path, stride: int, folder: Path) -> list[Row]:
             trimap = here / "m3v1_body_trimap" / f"{number:05d}.png"
             if trimap.exists():
                 picture = cv2.imread(str(trimap), cv2.IMREAD_GRAYSCALE)
+                assert picture is not None
                 ious.append(trimap_iou(reader.mask("mouse", row), picture))
     iou = np.array(ious)
     error = np.nan_to_num(np.array(errors), nan=np.inf)
@@ -109,7 +110,8 @@ def stills(data: Path) -> list[Row]:
     name = f"{len(masks)} stills, no click"
     parts = np.array(inside).reshape(-1, 4).mean(axis=0)
     each = ", ".join(
-        f"{p} {v:.1%}" for p, v in zip(("snout", "left ear", "right ear", "tail base"), parts)
+        f"{p} {v:.1%}"
+        for p, v in zip(("snout", "left ear", "right ear", "tail base"), parts, strict=True)
     )
     return [
         (name, "human points in mask + 5 px >= 98%", f"{share:.2%} ({each})", share >= 0.98),

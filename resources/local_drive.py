@@ -305,7 +305,7 @@ class LocalDriveFolder(Drive):
         """Path of a result; its folders are not links, and whoever uses it must not follow it."""
         folder = self._results(tenant, results_name)
         parts = PurePosixPath(relative).parts
-        if not parts or ".." in parts or parts[0] == "/" or "\0" in relative:
+        if not parts or ".." in parts or parts[0].startswith("/") or "\0" in relative:
             raise PermanentProblem(f"{relative!r} is not a file of the results folder.")
         path = folder.joinpath(*parts)
         _refuse_links(folder, path.parent)

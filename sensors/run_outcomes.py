@@ -5,6 +5,7 @@ from dagster import DagsterEventType
 
 from jobs.processing import publish_frames
 from resources.video_registry import VideoRegistry
+from tailor_assets.compute.errors import PermanentProblem
 
 _PUBLISHED = dg.AssetKey("published_results")
 
@@ -25,7 +26,10 @@ def frames_follow_results(
     partition = run.tags.get("dagster/partition")
     if partition is None or not _has_published(context.instance, run.run_id):
         return dg.SkipReason("The run published no results.")
-    row = registry.get(partition)
+    try:
+        row = registry.get(partition)
+    except PermanentProblem as problem:
+        return dg.SkipReason(str(problem))
     if not registry.publishes_frames(row.tenant):
         return dg.SkipReason(f"{row.tenant} does not want frames/ in the Drive.")
     return dg.RunRequest(

@@ -13,6 +13,7 @@ from resources.segmenter import Segmenter
 from resources.video_registry import VideoRegistry
 from run_queue.pool_polling import poll_pools_every_second
 from sensors.drive_inbox import drive_inbox
+from sensors.lost_retries import lost_retries
 from sensors.run_outcomes import frames_follow_results
 from tailor_assets.features import features
 from tailor_assets.frames import frames
@@ -38,7 +39,7 @@ def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
             published_frames,
         ],
         jobs=[process_video, rescore_video, publish_frames],
-        sensors=[drive_inbox, frames_follow_results],
+        sensors=[drive_inbox, frames_follow_results, lost_retries],
         resources={
             "drive": LocalDrive(),
             "registry": VideoRegistry(),

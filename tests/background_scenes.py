@@ -41,9 +41,7 @@ class Scene:
     def __post_init__(self) -> None:
         self._rng = np.random.default_rng(self.seed)
         rng = self._rng
-        floor = np.ones((self.height, self.width, 3), np.float32) * np.array(
-            self.floor, np.float32
-        )
+        floor = np.ones((self.height, self.width, 3), np.float32) * np.array(self.floor, np.float32)
         grain = cv2.GaussianBlur(
             rng.normal(size=(self.height, self.width)).astype(np.float32), (0, 0), 1.5
         )

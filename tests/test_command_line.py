@@ -20,6 +20,7 @@ from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.mask_file import MaskReader
 
 NEST = "nest=232,80"  # inside the nest of small_clip
+MOUSE = "mouse=87,153"
 NO_DATA = "no data"
 
 
@@ -145,8 +146,8 @@ def test_tailor_json_beside_the_video_counts_and_arguments_go_before_it(
         (["clip.mp4", "--fps", "-1"], r"--fps -1"),
         (["clip.mp4", "--fps", "nan"], r"--fps nan"),
         (["clip.mp4", "--window", "0"], r"--window 0"),
-        (["clip.mp4", "--segmenter", "magic"], r"magic"),
-        (["clip.mp4", "--stride", "30", "--model", "magic"], r"no behaviour model 'magic'"),
+        (["clip.mp4", "--point", MOUSE, "--segmenter", "magic"], r"magic"),
+        (["clip.mp4", "--point", MOUSE, "--fps", "1", "--model", "magic"], r"model 'magic'"),
     ],
 )
 def test_bad_input_gives_one_sentence_and_status_1(
@@ -251,7 +252,7 @@ def test_rescoring_with_an_impossible_window_gives_one_sentence(
 
 
 def run_odd(shared_data: Path, name: str, out: Path, **options: Any) -> dict[str, Any]:
-    """Process at 2 frames/s; the tables and the masks' tables."""
+    """Process at 2 frames/s unless told otherwise; the tables and the masks' tables."""
     done = run_one_video(shared_data / "odd_videos" / name, out, **({"fps": 2} | options))
     stem = done.folder.name
     with MaskReader(done.folder / f"{stem}.npz") as masks:
@@ -273,7 +274,7 @@ def test_variable_frame_rate_keeps_the_containers_times(shared_data: Path, tmp_p
         int(line)
         for line in (odd / "m3v1_vfr_drop25pct_kept_source_frames.txt").read_text().split()
     ]
-    got = run_odd(shared_data, "m3v1_vfr_drop25pct.mp4", tmp_path)
+    got = run_odd(shared_data, "m3v1_vfr_drop25pct.mp4", tmp_path, fps=1)
     assert got["video"]["frame_count"] == len(kept)
     assert got["video"]["variable_frame_rate"]
     expected = [(kept[n] - kept[0]) / 30 for n in got["frames"]["source_frame"]]
@@ -321,7 +322,7 @@ def decoded(path: Path) -> int:
 def test_frames_are_counted_by_decoding_and_time_moves_forward(
     shared_data: Path, tmp_path: Path, name: str
 ) -> None:
-    got = run_odd(shared_data, name, tmp_path)
+    got = run_odd(shared_data, name, tmp_path, fps=1)
     assert got["video"]["frame_count"] == decoded(shared_data / "odd_videos" / name)
     assert (np.diff(got["frames"]["timestamp_s"]) > 0).all()
     assert got["frames"]["timestamp_s"][0] == 0

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from toy_services import new_home
 
 from resources.database import migrate, with_driver
+from resources.video_registry import metadata
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.services.postgres import embedded_postgres
 
@@ -49,6 +52,19 @@ def test_migrating_makes_both_tables_and_migrating_again_changes_nothing(
     nullable = {c["name"] for c in inspector.get_columns("videos", "tailor") if c["nullable"]}
     assert {"checksum", "admitted_at", "problem"} <= nullable
     assert not {"partition_key", "tenant", "folder_id", "results_name", "state"} & nullable
+
+
+def test_what_is_migrated_is_what_the_registry_reads(database: sa.Engine) -> None:
+    migrate(url_of(database))
+    with database.connect() as connection:
+        options = {
+            "include_schemas": True,
+            "include_name": lambda name, kind, _: kind != "schema" or name == "tailor",
+            "include_object": lambda _, name, *__: name != "alembic_version",
+            "compare_server_default": True,
+        }
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, metadata) == []
 
 
 def test_two_that_migrate_at_once_take_turns(database: sa.Engine) -> None:

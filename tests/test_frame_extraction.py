@@ -74,14 +74,16 @@ def test_pictures_agree_with_the_ffmpeg_command_line(shared_data: Path, tmp_path
     extract_frames(path, chosen, timestamps_s, tmp_path / "ours")
     (tmp_path / "theirs").mkdir()
     subprocess.run(
-        [ffmpeg, "-v", "error", "-i", str(path), "-vf", "select=not(mod(n\\,30))"]
-        + ["-fps_mode", "passthrough", "-frames:v", "10", "-q:v", "2", "-start_number", "0"]
-        + [str(tmp_path / "theirs" / "%06d.jpg")],
+        f"{ffmpeg} -v error -i {path} -vf select=not(mod(n\\,30)) -fps_mode passthrough".split()
+        + f"-frames:v 10 -q:v 2 -start_number 0 {tmp_path}/theirs/%06d.jpg".split(),
         check=True,
     )
     for number in range(10):
         name = f"{number:06d}.jpg"
-        ours, theirs = jpeg_planes(tmp_path / "ours" / name), jpeg_planes(tmp_path / "theirs" / name)
+        ours, theirs = (
+            jpeg_planes(tmp_path / "ours" / name),
+            jpeg_planes(tmp_path / "theirs" / name),
+        )
         assert ours[0] == theirs[0]
         for mine, other in zip(ours[1], theirs[1], strict=True):
             assert np.abs(mine.astype(int) - other).mean() < 0.5
@@ -139,9 +141,7 @@ def test_progress_counts_to_the_end_on_the_calling_thread(tmp_path: Path) -> Non
     path = make_video(tmp_path / "a.mp4", frames=240)
     _, timestamps_s = probe_video(path)
     told: list[tuple[int, int]] = []
-    extract_frames(
-        path, None, timestamps_s, tmp_path / "f", progress=lambda *now: told.append(now)
-    )
+    extract_frames(path, None, timestamps_s, tmp_path / "f", progress=lambda *now: told.append(now))
     assert told[-1] == (240, 240)
     assert told == sorted(set(told))
 

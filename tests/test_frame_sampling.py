@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.frame_sampling import choose_frames, effective_fps, frame_table
+from tailor_assets.compute.frame_sampling import choose_frames, frame_table
 
 THIRTY = np.arange(300) / 30
 
@@ -90,8 +90,3 @@ def test_the_frame_table_names_source_and_time() -> None:
     assert table.schema == {"frame": pl.Int64, "source_frame": pl.Int64, "timestamp_s": pl.Float64}
     assert table["frame"].to_list() == [0, 1, 2]
     assert table["timestamp_s"].to_list() == pytest.approx([0, 0.1, 0.2])
-
-
-def test_the_effective_rate_is_that_of_the_chosen_frames() -> None:
-    assert effective_fps(THIRTY[::3]) == pytest.approx(10)
-    assert effective_fps(THIRTY[:1]) is None

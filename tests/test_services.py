@@ -24,6 +24,8 @@ from toy_services import (
 
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.services.postgres import embedded_postgres
+from tailor_assets.services.processes import Service, Services
+from tailor_assets.services.sockets import socket_folder
 from tailor_assets.services.start import running_postgres_url, start_services
 
 pytestmark = pytest.mark.system
@@ -74,6 +76,8 @@ def test_the_services_start_work_and_end_and_leave_no_process(home: Path) -> Non
         assert running_postgres_url(home) == services.postgres_url
     assert running_postgres_url(home) is None
     assert processes_of(home) == []
+    assert not socket_folder(home / "postgres", ".s.PGSQL.5432").exists()
+    assert not socket_folder(home / "dagster", "code.sock").exists()
 
 
 def test_sigterm_ends_everything(home: Path) -> None:
@@ -162,3 +166,22 @@ def test_a_service_that_cannot_be_kept_alive_is_said(home: Path) -> None:
 
         wait_for(given_up)
     assert processes_of(home) == []
+
+
+def test_a_log_that_grew_large_is_emptied_and_its_last_part_kept(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailor_assets.services.processes._MAX_LOG_BYTES", 100)
+    log = home / "chatter.log"
+    program = "import time\nwhile True: print('x' * 60, flush=True); time.sleep(0.2)"
+    with (home / "lock").open("w") as lock:
+        services = Services(environment={}, folder=home, logs=home, lock=lock.fileno())
+        try:
+            services.start(Service("chatter", [sys.executable, "-c", program], log))
+            services.keep_alive()
+            wait_for(log.with_suffix(".log.1").exists)
+            wait_for(lambda: 0 < log.stat().st_size < 1000)
+        finally:
+            services.stop(first="chatter")
+            services.dismiss_watchdog()
+    assert services.problem is None

@@ -2,13 +2,13 @@
 
 import json
 import shutil
-import socket
 import time
 import urllib.request
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from toy_services import free_port, new_home
 
 from resources.video_registry import VideoRegistry
 from tailor_assets.compute.simulation.simulate import simulate_video
@@ -32,15 +32,15 @@ def drive_root(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory, drive_root):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with start_services(
-        tmp_path_factory.mktemp("home"),
-        port=port,
-        environment={"TAILOR_DRIVE_ROOT": str(drive_root), "TAILOR_SEGMENTER": "background"},
-    ) as services:
+def running(drive_root):
+    with (
+        new_home() as home,
+        start_services(
+            home,
+            port=free_port(),
+            environment={"TAILOR_DRIVE_ROOT": str(drive_root), "TAILOR_SEGMENTER": "background"},
+        ) as services,
+    ):
         yield services
 
 

@@ -182,7 +182,15 @@ def test_what_is_no_video_is_refused_with_its_own_reason(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "name",
-    ["two words é 鼠.mp4", "-i.mp4", "file:a.mp4", "http:a.mp4", "concat:a|b", "%03d.mp4", "pipe:0"],
+    [
+        "two words é 鼠.mp4",
+        "-i.mp4",
+        "file:a.mp4",
+        "http:a.mp4",
+        "concat:a|b",
+        "%03d.mp4",
+        "pipe:0",
+    ],
 )
 def test_a_hostile_name_is_only_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -220,7 +228,7 @@ def test_ffmpeg_writes_nothing_on_the_terminal(
 
 
 def test_progress_ends_with_all_frames(tmp_path: Path) -> None:
-    told: list[tuple[int, int | None]] = []
+    told: list[tuple[int, int]] = []
     probe_video(
         make_video(tmp_path / "a.mp4", frames=250), lambda done, of: told.append((done, of))
     )

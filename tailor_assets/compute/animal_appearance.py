@@ -10,23 +10,22 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from tailor_assets.compute.background_model import NOISE_GATE, BackgroundModel
+from tailor_assets.compute.background_model import BackgroundModel
+from tailor_assets.compute.body_level import (
+    DEEPEST_SHADOW,
+    body_levels,
+    core_tones,
+    full_crop,
+)
 from tailor_assets.compute.body_mask import (
     LARGEST_SHARE,
     SMALLEST_SHARE,
     Appearance,
     BodyFinder,
-    blur_for,
     without_tail,
 )
+from tailor_assets.compute.ghost_removal import NOISE_GATE
 from tailor_assets.compute.region_growing import grow_by_contrast
-
-# Some light from elsewhere falls on a shadow; what is darker than this share of the floor is fur.
-_DEEPEST_SHADOW = 0.45
-_DARK_LEVELS = np.arange(0.45, 0.91, 0.05)
-_LIGHT_LEVELS = np.arange(0.25, 0.81, 0.05)
-_WAY_BINS = np.linspace(0.0, 1.3, 53)
-_SQUARE = np.ones((3, 3), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -139,9 +138,7 @@ def _thing_at(model: BackgroundModel, things: Sequence[_Thing], click: Click) ->
     return best
 
 
-def _resting_animal(
-    model: BackgroundModel, even: np.ndarray, click: Click
-) -> np.ndarray | None:
+def _resting_animal(model: BackgroundModel, even: np.ndarray, click: Click) -> np.ndarray | None:
     """Region (bool [h, w]) of an animal that is part of the background, or None."""
     rows, cols = model.scale
     point = (click.y / rows, click.x / cols)
@@ -227,7 +224,7 @@ def _describe(chosen: Sequence[_Thing], *, dark_click: bool) -> Appearance | Non
         return None
     if len(sides) == 2:
         dark_tone, its_floor = sides[0]
-        fur = dark_tone < _DEEPEST_SHADOW * its_floor or _lies_along_the_body(chosen, least)
+        fur = dark_tone < DEEPEST_SHADOW * its_floor or _lies_along_the_body(chosen, least)
         if not fur:
             sides = sides[:1] if dark_click else sides[1:]
     return Appearance(
@@ -262,60 +259,6 @@ def _lies_along_the_body(chosen: Sequence[_Thing], least: float) -> bool:
     return len(alignment) >= 3 and float(np.mean(alignment)) > 0.75
 
 
-def _levels_by_edges(
-    model: BackgroundModel, crops: Sequence["_Crop"], appearance: Appearance
-) -> tuple[float, ...]:
-    """Where the body begins between floor (0) and each tone (1): where its outline is sharpest.
-
-    That is half-way for a soft edge against bare floor. A contact shadow fades out slowly, so an
-    outline drawn through it is weak, and a level nearer to the animal's tone wins; the flanks of a
-    light animal are shaded, and a level nearer to the floor wins.
-    """
-    edges = [_edge_strength(even) for even, _, _ in crops]
-    floor = appearance.floor
-    levels = list(appearance.levels)
-    for i, tone in enumerate(appearance.tones):
-        best, best_strength = 0.5, _outline_strength(model, crops, edges, appearance)
-        best_strength *= 1.03  # noise moves the maximum a little; half-way unless clearly sharper
-        for level in _DARK_LEVELS if tone < floor else _LIGHT_LEVELS:
-            levels[i] = float(level)
-            strength = _outline_strength(
-                model, crops, edges, replace(appearance, levels=tuple(levels))
-            )
-            if strength > best_strength:
-                best, best_strength = float(level), strength
-        levels[i] = best
-        appearance = replace(appearance, levels=tuple(levels))
-    return tuple(levels)
-
-
-def _outline_strength(
-    model: BackgroundModel,
-    crops: Sequence["_Crop"],
-    edges: Sequence[np.ndarray],
-    appearance: Appearance,
-) -> float:
-    """Mean edge along the outline plus that of its weak quarter, in the median over crops."""
-    finder = BodyFinder(model, appearance)
-    strengths = []
-    for (even, near, crop), edge in zip(crops, edges, strict=True):
-        mask = finder.body_pixels(even, model.image[crop], near)
-        body = without_tail(mask, near, 0.0).astype(np.uint8)
-        if not body.any():
-            strengths.append(0.0)
-            continue
-        outline = cv2.dilate(body, _SQUARE) != cv2.erode(body, _SQUARE, borderValue=0)
-        strengths.append(float(edge[outline].mean() + np.percentile(edge[outline], 25)))
-    return float(np.median(strengths))
-
-
-def _edge_strength(even: np.ndarray) -> np.ndarray:
-    return cv2.magnitude(
-        cv2.Sobel(even, cv2.CV_32F, 1, 0, scale=0.125),
-        cv2.Sobel(even, cv2.CV_32F, 0, 1, scale=0.125),
-    )
-
-
 def _measure(
     model: BackgroundModel,
     frames: Sequence[np.ndarray],
@@ -328,23 +271,18 @@ def _measure(
     picked = list(chosen[: len(clicked)])
     others = chosen[len(clicked) :]
     picked += [others[i] for i in range(0, len(others), max(1, len(others) // 40))]
-    crops = [_full_crop(model, frames[t.sample], t, appearance, stills) for t in picked]
-    appearance = replace(appearance, tones=_core_tones(model, crops, appearance))
-    by_edges = _levels_by_edges(model, crops, appearance)
-    by_tones = _level_by_tones(model, crops, appearance)
-    floor = appearance.floor
-    appearance = replace(
-        appearance,
-        levels=tuple(
-            max(level, by_tones) if tone < floor else level
-            for level, tone in zip(by_edges, appearance.tones, strict=True)
-        ),
-    )
+    crops = []
+    for thing in picked:
+        number = None if stills else int(model.sample_frames[thing.sample])
+        frame = frames[thing.sample]
+        crops.append(full_crop(model, frame, number, thing.mask, thing.corner, appearance.contrast))
+    appearance = replace(appearance, tones=core_tones(crops, appearance))
+    appearance = replace(appearance, levels=body_levels(model, crops, appearance))
     rough = BodyFinder(model, appearance)
     widths, areas = [], []
-    for even, near, crop in crops:
-        mask = rough.body_pixels(even, model.image[crop], near)
-        body = without_tail(mask, near, 0.0).astype(np.uint8)
+    for crop in crops:
+        mask = rough.body_pixels(crop.even, crop.floor, crop.near)
+        body = without_tail(mask, crop.near, 0.0).astype(np.uint8)
         if body.any():
             depth = cv2.distanceTransform(np.pad(body, 1), cv2.DIST_L2, 5)
             widths.append(float(depth.max()))
@@ -356,118 +294,4 @@ def _measure(
         usual = float(np.median(first))
         near_usual = [i for i, a in enumerate(areas) if 0.4 * usual < a < 2.5 * usual]
         widths, areas = [widths[i] for i in near_usual], [areas[i] for i in near_usual]
-    return replace(
-        appearance, half_width=float(np.median(widths)), area=float(np.median(areas))
-    )
-
-
-_Crop = tuple[np.ndarray, np.ndarray, tuple[slice, slice]]
-
-
-def _full_crop(
-    model: BackgroundModel,
-    frame: np.ndarray,
-    thing: _Thing,
-    appearance: Appearance,
-    stills: bool,
-) -> _Crop:
-    """A thing at full scale: signal in the background's light, its pixels (uint8), its place."""
-    rows, cols = model.scale
-    height, width = model.shape
-    number = None if stills else int(model.sample_frames[thing.sample])
-    light = model.lighting(model.shrink(frame), number)
-    r, c = thing.corner
-    box = (
-        max(0, int((r - 2) * rows)),
-        max(0, int((c - 2) * cols)),
-        min(height, int((r + thing.mask.shape[0] + 2) * rows)),
-        min(width, int((c + thing.mask.shape[1] + 2) * cols)),
-    )
-    even = model.usual_light_crop(frame, light, box)
-    blur = blur_for(model.noise, appearance.contrast)
-    if blur > 0:
-        even = cv2.GaussianBlur(even, (0, 0), blur)
-    near = np.zeros(model.small.shape, np.uint8)
-    near[r : r + thing.mask.shape[0], c : c + thing.mask.shape[1]] = thing.mask
-    crop = (slice(box[0], box[2]), slice(box[1], box[3]))
-    at_r = np.minimum((np.arange(box[0], box[2]) / rows).astype(int), near.shape[0] - 1)
-    at_c = np.minimum((np.arange(box[1], box[3]) / cols).astype(int), near.shape[1] - 1)
-    return even, near[at_r][:, at_c], crop
-
-
-def _core_tones(
-    model: BackgroundModel, crops: Sequence[_Crop], appearance: Appearance
-) -> tuple[float, ...]:
-    """The tones again, at full scale, from pixels far from the outline."""
-    contrast, usual_floor = appearance.contrast, appearance.floor
-    cores = []
-    for even, near, crop in crops:
-        depth = cv2.distanceTransform(np.pad(near, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
-        core = depth > 0.3 * depth.max()
-        plain = core & (np.abs(model.image[crop] - usual_floor) < 0.3 * contrast)
-        cores.append((even, model.image[crop], plain if plain.sum() > 0.5 * core.sum() else core))
-    values = np.concatenate([even[core] for even, _, core in cores])
-    floor = np.concatenate([own[core] for _, own, core in cores])
-    out = []
-    for tone in appearance.tones:
-        gap = tone - usual_floor
-        # Of this tone's own side of the floor, and most of the way to it.
-        own = values[((values - floor) / gap > 0.5) & ((values - floor) / gap < 2.0)]
-        out.append(float(np.median(own)) if len(own) > 50 else float(tone))
-    return tuple(out)
-
-
-def _level_by_tones(
-    model: BackgroundModel, crops: Sequence[_Crop], appearance: Appearance
-) -> float:
-    """Where the body begins, by the tones of the surfaces the things are made of.
-
-    A shadow or reflection of one even tone makes a hump between floor (0) and animal (1) in the
-    histogram of all pixels that are not on an edge; the level is the valley between the last such
-    hump and the body's. Without a hump, or for a light animal, whose shadow lies beyond the floor,
-    it is half-way.
-    """
-    floor = appearance.floor
-    darkest = min(appearance.tones)
-    way = _flat_way(model, crops, appearance)
-    if darkest >= floor or len(way) < 200:
-        return 0.5
-    counts, edges = np.histogram(way, bins=_WAY_BINS)
-    density = np.convolve(counts / counts.sum(), np.ones(3) / 3, mode="same")
-    middle = 0.5 * (edges[1:] + edges[:-1])
-    body = density[middle > 0.85].max()
-    # No hump beyond this counts: nothing but fur is so dark.
-    limit = (1 - _DEEPEST_SHADOW) * floor / (floor - darkest)
-    for i in np.flatnonzero((middle >= 0.5) & (middle <= 0.9))[::-1]:
-        lower = np.flatnonzero((middle > 0.3) & (middle < min(middle[i], limit)))
-        if not len(lower):
-            continue
-        top = lower[int(density[lower].argmax())]
-        hump, beyond = density[top], density[middle > middle[i]].max()
-        before = density[(middle > 0.2) & (middle <= middle[top])].min()
-        bottom = max(density[i], before) + 0.005 * body
-        parted = hump > 1.4 * bottom and hump > 0.03 * body and beyond > 1.4 * bottom
-        if parted and density[i] <= min(density[i - 1], density[i + 1]):
-            return float(middle[i])
-    return 0.5
-
-
-def _flat_way(
-    model: BackgroundModel, crops: Sequence[_Crop], appearance: Appearance
-) -> np.ndarray:
-    """How far from floor (0) to animal (1) the pixels of the things are, edges left out.
-
-    On an edge every value between floor and animal occurs; away from edges only those of surfaces:
-    body, shadow, tail.
-    """
-    tones = np.array(appearance.tones, np.float32)
-    ways = []
-    for even, near, crop in crops:
-        floor = model.image[crop]
-        tone = tones[np.abs(even[..., None] - tones).argmin(axis=-1)]
-        gap = tone - floor
-        clear = np.abs(gap) > 0.4 * np.abs(tones - float(np.median(floor))).max()
-        steep = cv2.dilate(even, _SQUARE) - cv2.erode(even, _SQUARE)
-        flat = (near > 0) & clear & (steep < 0.15 * np.abs(gap) + 3 * model.noise)
-        ways.append(((even - floor)[flat]) / gap[flat])
-    return np.clip(np.concatenate(ways), 0.0, 1.29)
+    return replace(appearance, half_width=float(np.median(widths)), area=float(np.median(areas)))

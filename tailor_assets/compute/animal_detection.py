@@ -5,11 +5,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tailor_assets.compute.animal_appearance import learn_appearance
-from tailor_assets.compute.background_model import build_background
 from tailor_assets.compute.background_segmenter import best_first
 from tailor_assets.compute.body_mask import BodyFinder, Candidate
 from tailor_assets.compute.frame_samples import sample_frames
+from tailor_assets.compute.scene_learning import learn_scene
 
 # A point is only proposed for what looks half like the recording's animal.
 _PROPOSED = 0.3
@@ -30,14 +29,13 @@ def detect_animals(
     Raises ``PermanentProblem`` when nothing can be read.
     """
     samples = sample_frames(video_path, source_frames)
-    model = build_background(samples.frames, samples.source_frames)
-    model, appearance, _ = learn_appearance(model, samples.frames, [])
-    if appearance is None:
+    scene = learn_scene(samples.frames, samples.source_frames)
+    if scene.appearance is None:
         return []
-    finder = BodyFinder(model, appearance)
+    finder = BodyFinder(scene.model, scene.appearance)
     best: list[Candidate] = []
     best_value, best_frame, seen = 0.0, -1, 0
-    for frame, number in zip(samples.frames, samples.source_frames):
+    for frame, number in zip(samples.frames, samples.source_frames, strict=True):
         candidates = best_first(finder.find(frame, int(number)))[:count]
         good = [c for c in candidates if c.quality >= _PROPOSED]
         seen += bool(good)
@@ -48,9 +46,9 @@ def detect_animals(
         return []
     points = []
     for candidate in best:
-        depth = cv2.distanceTransform(
-            np.pad(candidate.mask.astype(np.uint8), 1), cv2.DIST_L2, 5
-        )[1:-1, 1:-1]
+        depth = cv2.distanceTransform(np.pad(candidate.mask.astype(np.uint8), 1), cv2.DIST_L2, 5)[
+            1:-1, 1:-1
+        ]
         row, col = np.unravel_index(int(depth.argmax()), depth.shape)
         points.append(
             (

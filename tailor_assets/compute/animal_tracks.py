@@ -80,7 +80,7 @@ def _step(
         if np.isfinite(place.area):
             cost[i] += 0.5 * np.minimum(np.abs(np.log(own["area"] / place.area)), 1.0)
     animals, picks = linear_sum_assignment(cost)
-    for i, j in zip(animals, picks):
+    for i, j in zip(animals, picks, strict=True):
         if cost[i, j] < _LOST_COST:
             tracks[i, row] = numbers[j]
     # More animals than candidates: those that touch share the large one they were last seen at.
@@ -117,8 +117,10 @@ def divide(
     for _ in range(rounds):
         owner = np.linalg.norm(points[:, None] - centres[None], axis=2).argmin(axis=1)
         moved = np.array(
-            [points[owner == k].mean(axis=0) if (owner == k).any() else c
-             for k, c in enumerate(centres)]
+            [
+                points[owner == k].mean(axis=0) if (owner == k).any() else c
+                for k, c in enumerate(centres)
+            ]
         )
         if np.allclose(moved, centres, atol=0.1):
             break

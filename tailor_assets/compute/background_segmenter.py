@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tailor_assets.compute.animal_appearance import Click, learn_appearance
+from tailor_assets.compute.animal_appearance import Click
 from tailor_assets.compute.animal_tracks import WORST_QUALITY, divide, follow
-from tailor_assets.compute.background_model import BackgroundModel, build_background
+from tailor_assets.compute.background_model import BackgroundModel
 from tailor_assets.compute.body_mask import Appearance, BodyFinder, Candidate
 from tailor_assets.compute.candidate_store import CandidateStore
 from tailor_assets.compute.errors import PermanentProblem
@@ -30,6 +30,7 @@ from tailor_assets.compute.frame_source import read_frames
 from tailor_assets.compute.mask_file import MaskWriter
 from tailor_assets.compute.nest_region import grow_nest
 from tailor_assets.compute.prompts import ObjectPrompt
+from tailor_assets.compute.scene_learning import learn_scene
 
 SEGMENTER_NAME = "background"
 _PROGRESS_EVERY = 16
@@ -79,27 +80,23 @@ def segment_with_background(
     if not total:
         return
     samples = sample_frames(video_path, source_frames, also=[p.source_frame for p in animals])
-    model = build_background(samples.frames, samples.source_frames)
     clicks = [
         Click(int(np.abs(samples.source_frames - p.source_frame).argmin()), p.x, p.y)
         for p in animals
     ]
-    appearance, resting = None, False
-    if animals:
-        model, appearance, resting = learn_appearance(
-            model,
-            samples.frames,
-            clicks,
-            trust_clicks=any(p.origin != "template" for p in animals),
-        )
+    scene = learn_scene(
+        samples.frames,
+        samples.source_frames,
+        clicks,
+        trust_clicks=any(p.origin != "template" for p in animals),
+    )
+    model, appearance = scene.model, scene.appearance if animals else None
     del samples
     fixed = {p.name: grow_nest(model, p.x, p.y) for p in nests}
     with CandidateStore() as store:
         if appearance is not None:
             _collect(video_path, source_frames, model, appearance, store, progress)
-        starts = [
-            (int(np.abs(source_frames - p.source_frame).argmin()), p.x, p.y) for p in animals
-        ]
+        starts = [(int(np.abs(source_frames - p.source_frame).argmin()), p.x, p.y) for p in animals]
         tracks = follow(
             store.records,
             store.first_of_rows(total),
@@ -115,7 +112,7 @@ def segment_with_background(
                 masks[name], scores[name] = mask, score
             for i, (mask, score, place) in _animals_of_row(store, tracks[:, row], last, empty):
                 masks[animals[i].name] = mask
-                scores[animals[i].name] = score * (0.5 if resting else 1.0)
+                scores[animals[i].name] = score * (0.5 if scene.resting else 1.0)
                 last[i] = place
             writer.append(
                 source_frame=int(source_frames[row]),
@@ -150,9 +147,8 @@ def segment_stills(
         )
     chosen = np.unique(np.linspace(0, len(pictures) - 1, min(len(pictures), 128)).round())
     sampled = [pictures[int(i)] for i in chosen]
-    model = build_background(sampled)
-    model, appearance, _ = learn_appearance(model, sampled, [], stills=True)
-    finder = None if appearance is None else BodyFinder(model, appearance)
+    scene = learn_scene(sampled, None)
+    finder = None if scene.appearance is None else BodyFinder(scene.model, scene.appearance)
     nothing = StillMask(np.zeros(pictures[0].shape[:2], bool), 0.0)
     found = []
     for picture in pictures:
@@ -205,8 +201,8 @@ def _animals_of_row(
             place = (float(record["x"]), float(record["y"]))
             out.append((int(owners[0]), (_in_picture(crop, box, empty), quality, place)))
             continue
-        seeds = [(last[i][0] - box[1], last[i][1] - box[0]) for i in owners]
-        for i, part in zip(owners, divide(crop, seeds)):
+        seeds = [(last[i][0] - box[1], last[i][1] - box[0]) for i in owners.tolist()]
+        for i, part in zip(owners, divide(crop, seeds), strict=True):
             ys, xs = np.nonzero(part)
             if not len(ys):
                 continue
@@ -215,9 +211,7 @@ def _animals_of_row(
     return out
 
 
-def _in_picture(
-    crop: np.ndarray, box: tuple[int, ...], empty: np.ndarray
-) -> np.ndarray:
+def _in_picture(crop: np.ndarray, box: tuple[int, ...], empty: np.ndarray) -> np.ndarray:
     mask = np.zeros_like(empty)
     mask[box[0] : box[2], box[1] : box[3]] = crop
     return mask

@@ -37,7 +37,6 @@ from tailor_assets.compute.behavior_measures import (
     spans_around,
     turning_speed,
 )
-from tailor_assets.compute.nest_features import nest_share
 from tailor_assets.compute.behavior_thresholds import RuleThresholds
 from tailor_assets.compute.bouts import (
     TIME_TOLERANCE_S,
@@ -45,6 +44,7 @@ from tailor_assets.compute.bouts import (
     row_durations,
 )
 from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.compute.nest_features import nest_share
 from tailor_assets.compute.probabilities import agree_with_labels, logistic
 
 RULES_VERSION = "1"

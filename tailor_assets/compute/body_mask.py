@@ -7,11 +7,13 @@ width takes it off (and the snout, which is put back).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 
-from tailor_assets.compute.background_model import BackgroundModel, Lighting
+from tailor_assets.compute.background_model import BackgroundModel
+from tailor_assets.compute.illumination import Lighting
 
 # Smallest animal looked for, as a share of the picture.
 SMALLEST_SHARE = 0.0005
@@ -85,7 +87,7 @@ class BodyFinder:
         small = self.model.shrink(frame)
         light = self.model.lighting(small, source_frame)
         even = self.model.usual_light(small, light)
-        mask = ((even < self.below_small) | (even > self.above_small)).astype(np.uint8)
+        mask: Any = ((even < self.below_small) | (even > self.above_small)).astype(np.uint8)
         if len(self.appearance.tones) > 1:
             mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, self._pied_gap(self.model.scale[0]))
         mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, _SQUARE)
@@ -127,7 +129,7 @@ class BodyFinder:
         crop = (slice(r0, r1), slice(c0, c1))
         # Only what hangs together with the small blob; other things in the box are not this one.
         near = np.zeros(even.shape, np.uint8)
-        full_blob = cv2.resize(
+        full_blob: Any = cv2.resize(
             blob,
             (round(blob.shape[1] * cols), round(blob.shape[0] * rows)),
             interpolation=cv2.INTER_NEAREST,
@@ -162,7 +164,7 @@ class BodyFinder:
             miss = abs(np.log(max(share, 1e-3)))
             if miss < best:
                 body, best = found, miss
-            if share > 0.8 or levels == self.appearance.levels and max(levels) <= 0.55:
+            if share > 0.8 or (levels == self.appearance.levels and max(levels) <= 0.55):
                 break
         return body
 
@@ -180,7 +182,7 @@ class BodyFinder:
         """
         levels = levels or self.appearance.levels
         way, unknown = self._way(even, floor, self._tones_here(even, floor, near), levels)
-        mask = (way > 1.0).astype(np.uint8)
+        mask: Any = (way > 1.0).astype(np.uint8)
         if len(levels) > 1:
             mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, self._pied_gap(1.0))
         level = max(levels)
@@ -188,7 +190,9 @@ class BodyFinder:
             # The level was raised over a shadow's; where the body borders on bare floor the outline
             # still belongs half-way: body on one side of such pixels, floor on the other.
             reach = 2 + int(np.ceil(self.blur))
-            by_floor = cv2.dilate((way < 0.25 / level).astype(np.uint8), _SQUARE, iterations=reach)
+            by_floor: Any = cv2.dilate(
+                (way < 0.25 / level).astype(np.uint8), _SQUARE, iterations=reach
+            )
             by_body = cv2.dilate(mask, _SQUARE, iterations=max(1, reach // 2))
             mask |= (way > 0.5 / level).astype(np.uint8) & by_floor & by_body
         if unknown.any():

@@ -87,18 +87,23 @@ def fill_full_range(frame: VideoFrame, picture: VideoFrame, orientation: Orienta
         full_range = True
     for index in range(3):
         stored, upright = _plane(frame, index), _plane(picture, index)
-        if full_range:
+        gain, offset = (1, 0) if full_range else LUMA_STRETCH if index == 0 else CHROMA_STRETCH
+        low, high, *_ = cv2.minMaxLoc(stored) if index else (0, 1)
+        if low == high:  # no colour, as in every infrared recording: nothing to compute
+            upright[:] = round(min(max(low * gain + offset, 0), 255))
+        elif full_range:
             upright[:] = orientation.apply(stored)
-            continue
-        gain, offset = LUMA_STRETCH if index == 0 else CHROMA_STRETCH
-        # One saturating, rounding pass into the buffer that is there: fresh arrays of this size
-        # cost more than the arithmetic.
-        turned = orientation.apply(stored)
-        cv2.addWeighted(turned, gain, turned, 0, offset, dst=upright)
+        else:
+            # One saturating, rounding pass into the buffer that is there: fresh arrays of this
+            # size cost more than the arithmetic.
+            turned = orientation.apply(stored)
+            cv2.addWeighted(turned, gain, turned, 0, offset, dst=upright)
 
 
 def _plane(frame: VideoFrame, index: int, dtype: np.dtype | None = None) -> np.ndarray:
     plane: av.video.plane.VideoPlane = frame.planes[index]
     dtype = dtype or np.dtype(np.uint8)
-    rows = np.frombuffer(memoryview(plane), dtype).reshape(plane.height, plane.line_size // dtype.itemsize)
+    rows = np.frombuffer(memoryview(plane), dtype).reshape(
+        plane.height, plane.line_size // dtype.itemsize
+    )
     return rows[:, : plane.width]

@@ -81,12 +81,6 @@ def frame_table(source_frames: np.ndarray, timestamps_s: np.ndarray) -> pl.DataF
     )
 
 
-def effective_fps(sampled_timestamps_s: np.ndarray) -> float | None:
-    """Frames per second of the chosen frames, as one over their median step; None below two."""
-    times = np.asarray(sampled_timestamps_s, dtype=np.float64)
-    return None if times.size < 2 else float(1.0 / np.median(np.diff(times)))
-
-
 def _nearest_to_grid(times: np.ndarray, target_fps: float) -> np.ndarray:
     """Frames that are nearest to a grid time: those whose neighbourhood holds a multiple of 1/fps.
 

@@ -4,36 +4,41 @@ import cv2
 import numpy as np
 
 from tailor_assets.compute.background_model import BackgroundModel, small_shape
+from tailor_assets.compute.body_mask import fill_holes
+from tailor_assets.compute.ghost_removal import fill_from_rim
 
 # A nest is a good part of a cage, but not the cage.
 _SMALLEST_SHARE = 0.002
+_USUAL_SHARE = 0.03
 _LARGEST_SHARE = 0.35
+# Small-scale pixels by which the texture picture's blur may widen a region.
+_MARGIN = 6
 
 
 def grow_nest(model: BackgroundModel, x: float, y: float) -> tuple[np.ndarray, float]:
     """Mask (bool [H, W]) and score (0..1) of the nest around a point of the background image.
 
-    Three pictures are made of the background: brightness, texture (local standard deviation), and
-    both together, each as a distance from what is found at the point. In each the region around
-    the point grows with the tolerance; kept is the one whose inside differs most from a ring
-    around it (Fisher's separation), compact and of a plausible size. The score is that separation,
-    ``d / (d + 1)``; a point on plain floor gives an empty mask and 0.
+    Two pictures are made of the background: brightness and texture (local standard deviation). In
+    each, and in both together, the region around the point grows with the tolerance: what is like
+    the point, and what is unlike the floor (the picture's usual value). Kept is the region whose
+    inside differs most from a ring around it (Fisher's separation), compact and of a plausible
+    size. Its outline is then drawn at full scale, where the background departs from the floor as
+    interpolated from around the nest. The score is the separation as ``d / (d + 1)``; a point on
+    plain floor gives an empty mask and 0.
     """
     height, width = model.shape
     small = _smoothed(model)
     rows, cols = small.shape
     row = int(np.clip(y * rows / height, 0, rows - 1))
     col = int(np.clip(x * cols / width, 0, cols - 1))
-    features = _features(small)
     reach = max(2, round(0.012 * max(rows, cols)))
     disc = np.zeros((rows, cols), np.uint8)
     cv2.circle(disc, (col, row), reach, 1, -1)
-    inside = disc > 0
-    distances = []
-    for feature in features:
-        centre = float(np.median(feature[inside]))
-        distances.append(np.abs(feature - centre))
-    distances.append(np.sqrt(distances[0] ** 2 + distances[1] ** 2))
+    features = _features(small)
+    like_point = [np.abs(f - np.median(f[disc > 0])) for f in features]
+    unlike_floor = [-np.abs(f - np.median(f)) for f in features]
+    distances = like_point + unlike_floor
+    distances += [np.hypot(*like_point), -np.hypot(*unlike_floor)]
     best, best_separation = None, 0.0
     for distance in distances:
         for tolerance in np.quantile(distance, np.linspace(0.01, 0.6, 40)):
@@ -41,17 +46,53 @@ def grow_nest(model: BackgroundModel, x: float, y: float) -> tuple[np.ndarray, f
             if region is None:
                 continue
             separation = _separation(region, features)
+            # A part of a nest stands out from its rest; the whole is what is asked for.
+            share = np.count_nonzero(region) / region.size
+            separation *= share / (share + 0.5 * _USUAL_SHARE)
             if separation > best_separation:
                 best, best_separation = region, separation
     # Two patches of one floor differ by about one standard deviation here and there.
-    if best is None or best_separation < 1.5:
+    if best is None or best_separation < 1.0:
         return np.zeros((height, width), bool), 0.0
-    soft = cv2.resize(
-        cv2.GaussianBlur(best.astype(np.float32), (0, 0), 1.5),
-        (width, height),
-        interpolation=cv2.INTER_LINEAR,
-    )
-    return soft > 0.5, best_separation / (best_separation + 1.0)
+    return _sharpened(model, best), best_separation / (best_separation + 1.0)
+
+
+def _sharpened(model: BackgroundModel, region: np.ndarray) -> np.ndarray:
+    """The outline of a small-scale region at full scale, bool [H, W].
+
+    The texture picture is blurred, so its region is too wide by about the blur. The floor under
+    the nest is interpolated from around it; nest is what departs from that by more than the floor
+    around it does.
+    """
+    height, width = model.shape
+    small = _smoothed(model)
+    margin = np.ones((2 * _MARGIN + 1, 2 * _MARGIN + 1), np.uint8)
+    wide = cv2.dilate(region.astype(np.uint8), margin)
+    ring = cv2.dilate(wide, margin).astype(bool) & ~wide.astype(bool)
+    if np.count_nonzero(ring) < 30:
+        return cv2.resize(region.astype(np.uint8), (width, height)).astype(bool)
+    floor = fill_from_rim(small, wide.astype(bool))
+    residual = np.abs(small - cv2.GaussianBlur(small, (0, 0), 3.0))[ring]
+    noise = max(4 * 1.4826 * float(np.median(residual)), 4 * model.noise)
+    floor_full = cv2.resize(floor, (width, height), interpolation=cv2.INTER_LINEAR)
+    wide_full = cv2.resize(wide, (width, height), interpolation=cv2.INTER_NEAREST)
+    image = cv2.GaussianBlur(model.image, (0, 0), 1.0)
+    departure = np.abs(image - floor_full)
+    coarse = cv2.resize(region.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    # Half-way to the nest's own usual departure, so that its shadow and uneven light stay outside.
+    gate = max(noise, 0.5 * float(np.percentile(departure[coarse > 0], 60)))
+    mask = ((departure > gate) & (wide_full > 0)).astype(np.uint8)
+    size = 2 * max(1, round(0.009 * max(height, width))) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    mask = fill_holes(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, kernel))
+    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, kernel)
+    count, labels = cv2.connectedComponents(mask)
+    votes = np.bincount(labels[coarse > 0], minlength=count)
+    votes[0] = 0
+    # Where the nest is hardly brighter or darker than the floor, texture alone has to do.
+    if votes.max() < 0.4 * np.count_nonzero(coarse):
+        return coarse.astype(bool)
+    return labels == int(votes.argmax())
 
 
 def _smoothed(model: BackgroundModel) -> np.ndarray:

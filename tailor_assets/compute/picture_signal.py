@@ -6,6 +6,7 @@ is the colour direction that does so best (Fisher's linear discriminant).
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -22,7 +23,7 @@ class PictureSignal:
     weights: tuple[float, float, float] | None = None
 
     @property
-    def pixels(self) -> str:
+    def pixels(self) -> Literal["gray", "rgb"]:
         """What to ask ``read_frames`` for: ``gray`` or ``rgb``."""
         return "gray" if self.weights is None else "rgb"
 

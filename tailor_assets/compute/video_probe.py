@@ -58,13 +58,13 @@ class VideoInfo:
 
 
 def probe_video(
-    path: str | Path, progress: Callable[[int, int | None], None] | None = None
+    path: str | Path, progress: Callable[[int, int], None] | None = None
 ) -> tuple[VideoInfo, np.ndarray]:
     """Decode the whole file once, in order, and say what is in it.
 
     Args:
         path: a local file.
-        progress: called now and then as ``progress(frames_decoded, frames_expected_or_None)``.
+        progress: called now and then as ``progress(frames_decoded, frames_expected)``, 0 where unknown.
 
     Returns:
         The facts, and timestamps_s float64 [frame_count]: seconds from the first frame, strictly
@@ -87,7 +87,7 @@ def probe_video(
                 )  # fmt: skip
             pts.append(np.nan if frame.pts is None else frame.pts)
             if progress is not None and len(pts) % PROGRESS_EVERY_FRAMES == 0:
-                progress(len(pts), expected)
+                progress(len(pts), expected or 0)
         refuse_damage(video)
         assert first_frame is not None  # refuse_damage raises where there is no frame
         orientation, width, height, pixel_format = first_frame

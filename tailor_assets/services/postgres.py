@@ -21,7 +21,11 @@ import psutil
 
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.services.processes import tail
-from tailor_assets.services.sockets import socket_folder
+from tailor_assets.services.sockets import (
+    make_socket_folder,
+    remove_socket_folder,
+    socket_folder,
+)
 
 _START_TIMEOUT_SECONDS = 60
 _STOP_TIMEOUT_SECONDS = 30
@@ -82,6 +86,7 @@ class _Server:
         """initdb, where there is no database yet."""
         self._data.mkdir(parents=True, exist_ok=True)
         self._data.chmod(0o700)
+        make_socket_folder(self._sockets)
         if self._become:
             self._open_way(self._data)
             self._open_way(self._programs / "postgres")
@@ -116,8 +121,11 @@ class _Server:
     def stop(self) -> None:
         """Stop the server; connections of clients are closed."""
         pid = self.running_pid()
-        if pid is None:
-            return
+        if pid is not None:
+            self._shut_down(pid)
+        remove_socket_folder(self._sockets, self._data)
+
+    def _shut_down(self, pid: int) -> None:
         os.kill(pid, signal.SIGINT)  # PostgreSQL's "fast shutdown"
         deadline = time.monotonic() + _STOP_TIMEOUT_SECONDS
         while self.running_pid() == pid:

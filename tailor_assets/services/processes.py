@@ -1,6 +1,7 @@
 """Child processes of `tailor up`: each with its own process group and log, kept alive."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -48,8 +49,11 @@ class Service:
 class Services:
     """The child processes, kept alive until ``stop``."""
 
-    def __init__(self, *, environment: Mapping[str, str], folder: Path, lock: int) -> None:
+    def __init__(
+        self, *, environment: Mapping[str, str], folder: Path, logs: Path, lock: int
+    ) -> None:
         """``folder``: where the children run; ``lock``: descriptor of the home folder's lock."""
+        self._logs = logs
         self._environment = dict(environment)
         self._folder = folder
         self._services: list[Service] = []
@@ -123,8 +127,6 @@ class Services:
     def _spawn(self, service: Service) -> None:
         if service.before_start:
             service.before_start()
-        if service.log.exists() and service.log.stat().st_size > _MAX_LOG_BYTES:
-            os.replace(service.log, service.log.with_suffix(".log.1"))
         with service.log.open("ab") as log:
             service.process = subprocess.Popen(
                 list(service.command),
@@ -147,6 +149,7 @@ class Services:
     def _keep_alive(self) -> None:
         while not self._stopping.wait(_LOOK_SECONDS):
             self._forget_empty_groups()
+            self._shorten_logs()
             for service in self._services:
                 if service.process is None or service.process.poll() is None:
                     continue
@@ -165,6 +168,13 @@ class Services:
                     return
                 with self._guard:
                     self._spawn(service)
+
+    def _shorten_logs(self) -> None:
+        for log in self._logs.glob("*.log"):
+            if log.stat().st_size > _MAX_LOG_BYTES:
+                # Its writer keeps it open, for appending: emptied, not moved.
+                shutil.copyfile(log, log.with_suffix(".log.1"))
+                os.truncate(log, 0)
 
     def _forget_empty_groups(self) -> None:
         # Soon, because the number of an empty group may be given to a stranger.

@@ -22,7 +22,11 @@ from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.services.health import Health, open_instance
 from tailor_assets.services.postgres import embedded_postgres, running_url
 from tailor_assets.services.processes import Service, Services
-from tailor_assets.services.sockets import socket_folder
+from tailor_assets.services.sockets import (
+    make_socket_folder,
+    remove_socket_folder,
+    socket_folder,
+)
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -85,10 +89,15 @@ def start_services(
         folder.mkdir(parents=True, exist_ok=True)
     web_url = f"http://{host}:{port}"
     with ExitStack() as stack:
-        stack.enter_context(_orderly_end())
+        signals = _Signals()
+        stack.enter_context(signals.handled())
         lock = stack.enter_context(_only_one(home, web_url))
         _require_free_port(host, port)
-        grpc_socket = socket_folder(dagster_home, _CODE_SOCKET) / _CODE_SOCKET
+        sockets = socket_folder(dagster_home, _CODE_SOCKET)
+        make_socket_folder(sockets)
+        stack.callback(remove_socket_folder, sockets, dagster_home)
+        grpc_socket = sockets / _CODE_SOCKET
+        stack.callback(grpc_socket.unlink, missing_ok=True)
         _write_dagster_home(dagster_home, grpc_socket, gpus)
 
         children_environment = {
@@ -110,12 +119,15 @@ def start_services(
         postgres_url = with_driver(postgres_url)
         children_environment["TAILOR_POSTGRES_URL"] = postgres_url
 
-        services = Services(environment=children_environment, folder=dagster_home, lock=lock)
+        services = Services(
+            environment=children_environment, folder=dagster_home, logs=logs, lock=lock
+        )
         stack.callback(services.dismiss_watchdog)
         if embedded:
             services.watch_postgres(embedded.pid)
         # The daemon first, so that nothing new begins while the rest is ended.
         stack.callback(services.stop, first=DAEMON)
+        stack.callback(setattr, signals, "ending", True)
 
         # The slowest to start, and the only one that needs no tables to do so.
         report("loading the pipeline")
@@ -130,7 +142,12 @@ def start_services(
         report("starting the daemon and the web page")
         workspace = ["--workspace", str(dagster_home / "workspace.yaml")]
         services.start(
-            Service(DAEMON, _python("dagster._daemon", "run", *workspace), logs / "daemon.log")
+            Service(
+                DAEMON,
+                # At its usual level it writes two lines for each look of each sensor, 10 MB a day.
+                _python("dagster._daemon", "run", "--log-level", "warning", *workspace),
+                logs / "daemon.log",
+            )
         )
         services.start(
             Service(
@@ -179,28 +196,33 @@ def _code_server(code: Sequence[str], grpc_socket: Path, logs: Path) -> Service:
     )
 
 
-@contextmanager
-def _orderly_end() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does; a second signal does not cut the ending short."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    ending = False
+class _Signals:
+    """SIGTERM and SIGINT raise KeyboardInterrupt once; from ``ending`` on they do nothing.
 
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        nonlocal ending
-        if not ending:
-            ending = True
+    The ending itself must not be cut short by an impatient second Ctrl-C.
+    """
+
+    def __init__(self) -> None:
+        self.ending = False
+
+    @contextmanager
+    def handled(self) -> Iterator[None]:
+        """Handle them in this block, where the caller is the main thread; Python allows no other."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        before = {number: signal.signal(number, self._interrupt) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _interrupt(self, number: int, _frame: FrameType | None) -> None:
+        if not self.ending:
+            self.ending = True
             raise KeyboardInterrupt(signal.Signals(number).name)
-
-    before = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -38,8 +38,8 @@ def upgrade() -> None:
         sa.Column("waiting_for", sa.Text),
         sa.Column("waiting_since", sa.DateTime(timezone=True)),
         sa.Column("problem", sa.Text),
-        sa.UniqueConstraint("tenant", "results_name", name="videos_tenant_results_name_key"),
-        sa.UniqueConstraint("tenant", "folder_id", name="videos_tenant_folder_id_key"),
+        sa.UniqueConstraint("tenant", "results_name", name="videos_results_name"),
+        sa.UniqueConstraint("tenant", "folder_id", name="videos_folder_id"),
         sa.CheckConstraint(
             "state IN ('settling', 'admitted', 'rejected')", name="videos_state_check"
         ),
