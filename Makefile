@@ -40,6 +40,10 @@ benchmarks: $(VENV)/.installed-dev ## side by side with the named peers; prints 
 	$(BIN)/python -m benchmarks.frames
 	$(BIN)/python -m benchmarks.features
 	$(BIN)/python -m benchmarks.background_masks
+	$(BIN)/python -m benchmarks.freezing_rules
+	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.gpu_idle
 
 sam2: $(SAM2)/.installed ## the segmentation environment, for SAM2 models
 
