@@ -12,12 +12,13 @@ import re
 from dagster import DagsterEventType, DagsterRun
 from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
-from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._core.storage.tags import GRPC_INFO_TAG, HIDDEN_TAG_PREFIX
 
 from run_queue.machine import boot_id, host_name, is_alive
 
-WORKER_HOST_TAG = "tailor/worker_host"
-WORKER_BOOT_TAG = "tailor/worker_boot"
+# Dagster's prefix for tags that its web page does not show: nobody looks for these.
+WORKER_HOST_TAG = f"{HIDDEN_TAG_PREFIX}tailor_worker_host"
+WORKER_BOOT_TAG = f"{HIDDEN_TAG_PREFIX}tailor_worker_boot"
 
 _STARTED = re.compile(r"^Started process for run \(pid: (\d+)\)")
 _LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}

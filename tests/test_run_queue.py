@@ -213,7 +213,7 @@ def run_with_worker(instance: dg.DagsterInstance, pid: int, **tags: str) -> dg.D
         ".dagster/grpc_info": '{"host": "localhost", "socket": "/somewhere"}',
         WORKER_HOST_TAG: host_name(),
         WORKER_BOOT_TAG: boot_id(),
-        **{f"tailor/{key}": value for key, value in tags.items()},
+        **{f".dagster/tailor_{key}": value for key, value in tags.items()},
     }
     instance.add_run_tags(run.run_id, all_tags)
     instance.report_engine_event(f"Started process for run (pid: {pid}).", run)
@@ -283,8 +283,8 @@ def test_waiting_steps_look_at_their_pool_every_second() -> None:
 
 
 def test_a_run_that_waits_for_the_gpu_leaves_the_processor_alone(services: RunningServices) -> None:
-    launch_job(services, "slow-6-first")
-    wait_for(lambda: done(services, "slow-6-first")[1:])
+    launch_job(services, "slow-15-first")
+    wait_for(lambda: done(services, "slow-15-first")[1:])
     launch_job(services, "slow-0-second")
     ((_, pid),) = wait_for(lambda: done(services, "slow-0-second"))
     worker = psutil.Process(pid)
