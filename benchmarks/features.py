@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 from skimage.measure import regionprops
 
-from tailor_assets.compute.features import feature_table
+from tailor_assets.compute.features.feature_table import feature_table
 from tailor_assets.compute.mask_file import MaskReader, MaskWriter
 
 HEIGHT, WIDTH = 480, 640

@@ -25,11 +25,11 @@ import cv2
 import numpy as np
 from imageio_ffmpeg import get_ffmpeg_exe
 
-from tailor_assets.compute.frame_extraction import DEFAULT_JPEG_QUALITY, extract_frames
-from tailor_assets.compute.frame_sampling import choose_frames
-from tailor_assets.compute.frame_source import read_frames
-from tailor_assets.compute.jpeg_encoder import qscale_of_quality
-from tailor_assets.compute.video_probe import probe_video
+from tailor_assets.compute.recording.frame_extraction import DEFAULT_JPEG_QUALITY, extract_frames
+from tailor_assets.compute.recording.frame_sampling import choose_frames
+from tailor_assets.compute.recording.frame_source import read_frames
+from tailor_assets.compute.recording.jpeg_encoder import qscale_of_quality
+from tailor_assets.compute.recording.video_probe import probe_video
 
 JUDGED_FRAMES = 25
 PASSTHROUGH = ("-fps_mode", "passthrough")

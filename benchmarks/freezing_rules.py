@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 import polars as pl
 
-from tailor_assets.compute.behavior_model import predict
-from tailor_assets.compute.behavior_rules import RuleSet
+from tailor_assets.compute.behavior.behavior_model import predict
+from tailor_assets.compute.behavior.behavior_rules import RuleSet
 
 FPS = 50.0
 PX_PER_CM = 32.0

@@ -10,7 +10,7 @@ from resources.settings import load_settings
 from tailor_assets.compute.errors import PermanentProblem
 
 if TYPE_CHECKING:
-    from tailor_assets.compute.behavior_model import BehaviorModel
+    from tailor_assets.compute.behavior.behavior_model import BehaviorModel
 
 RULES = "rules"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -31,8 +31,8 @@ class BehaviorModels(dg.ConfigurableResource):
         ``species`` ("mouse" or "rat") sets the body length that the rules measure by. Raises
         PermanentProblem where there is no such model or it cannot be trusted.
         """
-        from tailor_assets.compute.behavior_rules import RuleSet
-        from tailor_assets.compute.sklearn_model import SklearnModel
+        from tailor_assets.compute.behavior.behavior_rules import RuleSet
+        from tailor_assets.compute.behavior.sklearn_model import SklearnModel
 
         if name is None or name == RULES:
             return RuleSet(species=species)

@@ -23,8 +23,8 @@ from sam2_worker.model_loading import (
 from sam2_worker.request import WorkerRequest, read_frame_table
 from sam2_worker.streaming_tracker import StreamingTracker
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.frame_source import read_frames
 from tailor_assets.compute.mask_file import MaskWriter
+from tailor_assets.compute.recording.frame_source import read_frames
 
 
 @dataclass

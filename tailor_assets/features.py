@@ -30,7 +30,7 @@ def features(context: dg.AssetExecutionContext, store: ArtifactStore) -> dg.Mate
 
     The columns, with units and definitions, are listed in ``docs/data_formats.md``.
     """
-    from tailor_assets.compute.features import FEATURES_VERSION, feature_table
+    from tailor_assets.compute.features.feature_table import FEATURES_VERSION, feature_table
     from tailor_assets.compute.mask_file import MaskReader
 
     key = context.partition_key

@@ -47,9 +47,9 @@ def frames(
     the container's, so that variable frame rate is right; ``fps_override`` in ``tailor.json``
     replaces them for a recording whose container is wrong.
     """
-    from tailor_assets.compute.frame_extraction import extract_frames
-    from tailor_assets.compute.frame_sampling import choose_frames
-    from tailor_assets.compute.review_flags import effective_fps
+    from tailor_assets.compute.behavior.review_flags import effective_fps
+    from tailor_assets.compute.recording.frame_extraction import extract_frames
+    from tailor_assets.compute.recording.frame_sampling import choose_frames
 
     key = context.partition_key
     with bad_input_fails_once(context), store.making(key, "frames") as draft:

@@ -87,7 +87,7 @@ def predictions_and_flags(
     store: ArtifactStore,
 ) -> Iterator[Any]:
     """Score every video of the run; one that cannot be scored fails alone, at the end."""
-    from tailor_assets.compute.bouts import BoutCleanUp
+    from tailor_assets.compute.behavior.bouts import BoutCleanUp
 
     keys = list(context.partition_keys)
     alone = len(keys) == 1

@@ -163,8 +163,8 @@ def _wait(context: dg.AssetExecutionContext, template: Template, chosen: ChosenP
 
 
 def _picture(path: object, source_frames: np.ndarray, points: tuple[ObjectPrompt, ...]) -> bytes:
-    from tailor_assets.compute.frame_source import read_frames
     from tailor_assets.compute.point_picture import draw_points
+    from tailor_assets.compute.recording.frame_source import read_frames
 
     at = points[0].source_frame if points else int(source_frames[0])
     with read_frames(path, np.array([at], np.int64), pixels="rgb") as frames:  # type: ignore[arg-type]

@@ -11,8 +11,8 @@ from tailor_assets.checks import problem_with_flags, problem_with_predictions
 from tailor_assets.prompts import read_prompts
 
 if TYPE_CHECKING:
-    from tailor_assets.compute.behavior_model import BehaviorModel
-    from tailor_assets.compute.bouts import BoutCleanUp
+    from tailor_assets.compute.behavior.behavior_model import BehaviorModel
+    from tailor_assets.compute.behavior.bouts import BoutCleanUp
 
 CODE_VERSION = "1"
 
@@ -44,7 +44,7 @@ def make_predictions(
     run_id: str,
 ) -> ScoredArtifact:
     """Behaviour per frame of one video. Raises PermanentProblem for features that do not fit."""
-    from tailor_assets.compute.behavior_model import predict
+    from tailor_assets.compute.behavior.behavior_model import predict
 
     features = store.require(key, "features")
     table = store.read_table(key, "features")
@@ -90,7 +90,7 @@ def make_flags(
     store: ArtifactStore, key: str, seconds_window: float | None, run_id: str
 ) -> ScoredArtifact:
     """Flags, their summary and ``watch/`` of one video; the template's window unless given."""
-    from tailor_assets.compute.review_flags import (
+    from tailor_assets.compute.behavior.review_flags import (
         copy_flagged_frames,
         flag_predictions,
         flag_summary,
@@ -140,10 +140,14 @@ def score_npz(
     Raises PermanentProblem when the file is not a masks NPZ.
     """
     from resources.behavior_models import BehaviorModels
-    from tailor_assets.compute.behavior_model import predict
-    from tailor_assets.compute.features import FEATURES_VERSION, feature_table
+    from tailor_assets.compute.behavior.behavior_model import predict
+    from tailor_assets.compute.behavior.review_flags import (
+        effective_fps,
+        flag_predictions,
+        flag_summary,
+    )
+    from tailor_assets.compute.features.feature_table import FEATURES_VERSION, feature_table
     from tailor_assets.compute.mask_file import MaskReader
-    from tailor_assets.compute.review_flags import effective_fps, flag_predictions, flag_summary
 
     model = BehaviorModels().get(model_name, species=species)
     with MaskReader(npz) as reader:

@@ -40,7 +40,7 @@ def video(
     median difference of the container's timestamps; width and height are of the upright picture.
     A file that can never be processed fails once and says why.
     """
-    from tailor_assets.compute.video_probe import probe_video
+    from tailor_assets.compute.recording.video_probe import probe_video
 
     key = context.partition_key
     with bad_input_fails_once(context), store.making(key, "video") as draft:

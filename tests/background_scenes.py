@@ -18,7 +18,7 @@ HEIGHT, WIDTH = 240, 320
 class Scene:
     """What a drawn recording looks like. Tones are RGB or one grey value; lengths in pixels."""
 
-    frames: int = 120
+    frames: int = 84
     floor: tuple[float, float, float] = (190, 190, 190)
     animal: tuple[float, float, float] = (40, 40, 40)
     belly: tuple[float, float, float] | None = None

@@ -27,7 +27,7 @@ from sam2_worker.model_loading import build_model, load_model
 from sam2_worker.request import ModelSpec
 from sam2_worker.streaming_tracker import StreamingTracker
 from sam2_worker.worker import resize_to_square
-from tailor_assets.compute.frame_source import read_frames
+from tailor_assets.compute.recording.frame_source import read_frames
 
 FRAMES, HEIGHT, WIDTH, SIDE = 24, 192, 320, 256
 # object -> {frame: (x, y)}; mouse and nest share a frame, the rat comes later

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailor_assets.compute.bouts import (
+from tailor_assets.compute.behavior.bouts import (
     BoutCleanUp,
     bout_duration_of_rows,
     bout_edges,

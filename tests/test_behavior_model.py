@@ -11,11 +11,11 @@ from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassif
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from tailor_assets.compute.behavior_model import predict
-from tailor_assets.compute.behavior_rules import RuleSet
-from tailor_assets.compute.bouts import BoutCleanUp
+from tailor_assets.compute.behavior.behavior_model import predict
+from tailor_assets.compute.behavior.behavior_rules import RuleSet
+from tailor_assets.compute.behavior.bouts import BoutCleanUp
+from tailor_assets.compute.behavior.sklearn_model import ModelDescription, SklearnModel
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.sklearn_model import ModelDescription, SklearnModel
 
 COLUMNS = ("speed_cm_s", "solidity")
 

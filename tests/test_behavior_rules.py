@@ -7,13 +7,13 @@ import polars as pl
 import pytest
 
 from benchmarks.freezing_rules import f1, freezing_f1, outline_features
-from tailor_assets.compute.behavior_model import predict
-from tailor_assets.compute.behavior_rules import LABELS, RuleSet
-from tailor_assets.compute.behavior_thresholds import SET_BY_USER, RuleThresholds
+from tailor_assets.compute.behavior.behavior_model import predict
+from tailor_assets.compute.behavior.behavior_rules import LABELS, RuleSet
+from tailor_assets.compute.behavior.behavior_thresholds import SET_BY_USER, RuleThresholds
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.features import FEATURES_VERSION, feature_table
+from tailor_assets.compute.features.feature_table import FEATURES_VERSION, feature_table
+from tailor_assets.compute.features.nest_features import nest_share
 from tailor_assets.compute.mask_file import MaskReader, MaskWriter
-from tailor_assets.compute.nest_features import nest_share
 
 PX_PER_CM = 10.0
 

@@ -8,8 +8,12 @@ import polars as pl
 import pytest
 
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.feature_columns import DEFAULT_WINDOWS_S
-from tailor_assets.compute.features import FEATURES_VERSION, feature_columns, feature_table
+from tailor_assets.compute.features.feature_columns import DEFAULT_WINDOWS_S
+from tailor_assets.compute.features.feature_table import (
+    FEATURES_VERSION,
+    feature_columns,
+    feature_table,
+)
 from tailor_assets.compute.mask_file import MaskReader, MaskWriter
 
 HEIGHT, WIDTH = 60, 88

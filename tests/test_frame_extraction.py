@@ -10,11 +10,11 @@ import pytest
 from making_videos import break_packets, make_video, number_in
 
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.frame_extraction import extract_frames
-from tailor_assets.compute.frame_sampling import choose_frames
-from tailor_assets.compute.frame_source import read_frames
-from tailor_assets.compute.jpeg_encoder import qscale_of_quality
-from tailor_assets.compute.video_probe import probe_video
+from tailor_assets.compute.recording.frame_extraction import extract_frames
+from tailor_assets.compute.recording.frame_sampling import choose_frames
+from tailor_assets.compute.recording.frame_source import read_frames
+from tailor_assets.compute.recording.jpeg_encoder import qscale_of_quality
+from tailor_assets.compute.recording.video_probe import probe_video
 
 
 def jpeg_planes(path: Path) -> tuple[str, list[np.ndarray]]:

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.frame_sampling import choose_frames, frame_table
+from tailor_assets.compute.recording.frame_sampling import choose_frames, frame_table
 
 THIRTY = np.arange(300) / 30
 

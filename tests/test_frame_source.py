@@ -12,9 +12,9 @@ import pytest
 from making_videos import break_packets, make_video, number_in
 
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.frame_source import read_frames
-from tailor_assets.compute.packet_plan import plan_packets
-from tailor_assets.compute.video_probe import probe_video
+from tailor_assets.compute.recording.frame_source import read_frames
+from tailor_assets.compute.recording.packet_plan import plan_packets
+from tailor_assets.compute.recording.video_probe import probe_video
 
 FORMATS = [
     # name, codec, pixel format

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tailor_assets.compute.frame_timing import (
+from tailor_assets.compute.recording.frame_timing import (
     frames_per_second,
     is_variable_frame_rate,
     mend_timestamps,

@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-from tailor_assets.compute.motion_features import MOTION_COLUMNS, motion_features, time_steps
+from tailor_assets.compute.features.motion_features import (
+    MOTION_COLUMNS,
+    motion_features,
+    time_steps,
+)
 
 
 def motion(

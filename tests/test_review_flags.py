@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailor_assets.compute import review_flags
-from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.review_flags import (
+from tailor_assets.compute.behavior import review_flags
+from tailor_assets.compute.behavior.review_flags import (
     copy_flagged_frames,
     effective_fps,
     flag_predictions,
     flag_summary,
     flagged_frame_numbers,
 )
+from tailor_assets.compute.errors import PermanentProblem
 
 
 def predictions(labels, timestamps_s):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailor_assets.compute.rolling_features import rolling_column, rolling_features
+from tailor_assets.compute.features.rolling_features import rolling_column, rolling_features
 
 
 def by_the_book(time: np.ndarray, values: np.ndarray, window_s: float) -> dict[str, np.ndarray]:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.measure import regionprops
 
+from tailor_assets.compute.features.mask_strip import windows_around
+from tailor_assets.compute.features.shape_features import SHAPE_COLUMNS, shape_features
 from tailor_assets.compute.mask_file import mask_geometry
-from tailor_assets.compute.mask_strip import windows_around
-from tailor_assets.compute.shape_features import SHAPE_COLUMNS, shape_features
 
 
 def measured(masks: np.ndarray) -> dict[str, np.ndarray]:
@@ -156,7 +156,7 @@ def test_results_do_not_depend_on_which_frames_share_a_strip(
     rng = np.random.default_rng(7)
     masks = ndimage.gaussian_filter(rng.random((30, 60, 88)), (0, 3, 3)) > 0.5
     together = measured(masks)
-    monkeypatch.setattr("tailor_assets.compute.shape_features.STRIP_PIXELS", 1)
+    monkeypatch.setattr("tailor_assets.compute.features.shape_features.STRIP_PIXELS", 1)
     alone = measured(masks)
     for name in SHAPE_COLUMNS:
         np.testing.assert_array_equal(together[name], alone[name])

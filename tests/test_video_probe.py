@@ -11,7 +11,7 @@ import pytest
 from making_videos import break_packets, make_video
 
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.video_probe import probe_video
+from tailor_assets.compute.recording.video_probe import probe_video
 
 ODD_VIDEOS = [
     # name, frames, width, height, fps, variable frame rate

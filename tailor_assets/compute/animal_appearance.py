@@ -22,8 +22,8 @@ from tailor_assets.compute.body_mask import (
     SMALLEST_SHARE,
     Appearance,
     BodyFinder,
-    without_tail,
 )
+from tailor_assets.compute.body_shape import without_tail
 from tailor_assets.compute.ghost_removal import NOISE_GATE
 from tailor_assets.compute.region_growing import grow_by_contrast
 
@@ -85,7 +85,7 @@ def learn_appearance(
                 thing = _thing_at(model, things[click.sample], click)
         if thing is not None:
             clicked.append(thing)
-    chosen = _the_animals(things, clicked, max(len(clicks), 1))
+    chosen = _the_animals(things, clicked, max(len(clicks), 1), model.small.shape)
     if not chosen:
         return model, None, resting
     appearance = _describe(chosen, dark_click=_darker_at(model, evens, clicks))
@@ -157,7 +157,10 @@ def _resting_animal(model: BackgroundModel, even: np.ndarray, click: Click) -> n
 
 
 def _the_animals(
-    things: Sequence[Sequence[_Thing]], clicked: Sequence[_Thing], count: int
+    things: Sequence[Sequence[_Thing]],
+    clicked: Sequence[_Thing],
+    count: int,
+    shape: tuple[int, int],
 ) -> list[_Thing]:
     """The things that are animals: like the clicked ones, or like what is there in most frames."""
     if clicked:
@@ -183,7 +186,20 @@ def _the_animals(
     chosen = []
     for own in things:
         chosen += [t for t in own if abs(t.tone - tone) < 0.4 * gap][:count]
-    return chosen
+    return chosen if _has_moved(chosen, shape) else []
+
+
+def _has_moved(chosen: Sequence[_Thing], shape: tuple[int, int]) -> bool:
+    """Whether things cover clearly more ground over time than any one of them does.
+
+    What always differs from the background at one place is an error of the background.
+    """
+    visited = np.zeros(shape, bool)
+    for thing in chosen:
+        r, c = thing.corner
+        visited[r : r + thing.mask.shape[0], c : c + thing.mask.shape[1]] |= thing.mask
+    usual = float(np.median([t.area for t in chosen])) if chosen else 0.0
+    return bool(np.count_nonzero(visited) > 1.7 * usual > 0)
 
 
 def _darker_at(
@@ -269,8 +285,10 @@ def _measure(
 ) -> Appearance | None:
     """Tones, level, half-width and area at full scale, over frames the chosen things are in."""
     picked = list(chosen[: len(clicked)])
-    others = chosen[len(clicked) :]
-    picked += [others[i] for i in range(0, len(others), max(1, len(others) // 40))]
+    usual_size = float(np.median([t.area for t in (clicked or chosen)]))
+    # Those most of the usual size: not what the animal shares with a nest or a wall.
+    others = sorted(chosen[len(clicked) :], key=lambda t: abs(np.log(t.area / usual_size)))
+    picked += others[:40]
     crops = []
     for thing in picked:
         number = None if stills else int(model.sample_frames[thing.sample])

@@ -10,7 +10,8 @@ recording: ``contrast * likeness * size``, each 0..1. Contrast falls where the a
 from the floor by less than a dozen standard deviations of the noise; likeness where its tone is not
 the usual one; size where its area is not (a factor of 2 costs half). A mask that two touching
 animals share is divided between them and its score is halved; so is that of an animal that never
-leaves its place, which only the click tells from the floor.
+leaves its place, which only the click tells from the floor. Where nothing is seen outside, an
+animal is looked for in the nests by its tone alone; such a mask scores 0.15 to 0.5.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,15 +22,14 @@ import numpy as np
 
 from tailor_assets.compute.animal_appearance import Click
 from tailor_assets.compute.animal_tracks import WORST_QUALITY, divide, follow
-from tailor_assets.compute.background_model import BackgroundModel
-from tailor_assets.compute.body_mask import Appearance, BodyFinder, Candidate
+from tailor_assets.compute.body_mask import BodyFinder, Candidate
 from tailor_assets.compute.candidate_store import CandidateStore
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.frame_samples import sample_frames
-from tailor_assets.compute.frame_source import read_frames
 from tailor_assets.compute.mask_file import MaskWriter
 from tailor_assets.compute.nest_region import grow_nest
 from tailor_assets.compute.prompts import ObjectPrompt
+from tailor_assets.compute.recording.frame_source import read_frames
 from tailor_assets.compute.scene_learning import learn_scene
 
 SEGMENTER_NAME = "background"
@@ -95,7 +95,9 @@ def segment_with_background(
     fixed = {p.name: grow_nest(model, p.x, p.y) for p in nests}
     with CandidateStore() as store:
         if appearance is not None:
-            _collect(video_path, source_frames, model, appearance, store, progress)
+            nest = np.any([mask for mask, _ in fixed.values()], axis=0) if fixed else None
+            finder = BodyFinder(model, appearance, hideout=nest)
+            _collect(video_path, source_frames, finder, store, progress)
         starts = [(int(np.abs(source_frames - p.source_frame).argmin()), p.x, p.y) for p in animals]
         tracks = follow(
             store.records,
@@ -167,14 +169,12 @@ def best_first(candidates: Sequence[Candidate]) -> list[Candidate]:
 def _collect(
     video_path: str | Path,
     source_frames: np.ndarray,
-    model: BackgroundModel,
-    appearance: Appearance,
+    finder: BodyFinder,
     store: CandidateStore,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    finder = BodyFinder(model, appearance)
     row_of = {int(f): row for row, f in enumerate(source_frames)}
-    frames = read_frames(video_path, source_frames, pixels=model.signal.pixels)
+    frames = read_frames(video_path, source_frames, pixels=finder.model.signal.pixels)
     for number, frame in frames:
         row = row_of[number]
         for candidate in finder.find(frame, number):

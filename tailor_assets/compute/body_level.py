@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 
 from tailor_assets.compute.background_model import BackgroundModel
-from tailor_assets.compute.body_mask import Appearance, BodyFinder, blur_for, without_tail
+from tailor_assets.compute.body_mask import Appearance, BodyFinder, blur_for
+from tailor_assets.compute.body_shape import without_tail
 
 # Some light from elsewhere falls on a shadow; what is darker than this share of the floor is fur.
 DEEPEST_SHADOW = 0.45
@@ -55,15 +56,18 @@ def _levels_by_edges(
     floor = appearance.floor
     levels = list(appearance.levels)
     for i, tone in enumerate(appearance.tones):
-        best, best_strength = 0.5, _outline_strength(model, crops, edges, appearance)
-        best_strength *= 1.03  # noise moves the maximum a little; half-way unless clearly sharper
-        for level in _DARK_LEVELS if tone < floor else _LIGHT_LEVELS:
-            levels[i] = float(level)
-            strength = _outline_strength(
-                model, crops, edges, replace(appearance, levels=tuple(levels))
+        choices = [float(v) for v in (_DARK_LEVELS if tone < floor else _LIGHT_LEVELS)]
+        strengths = []
+        for level in choices:
+            levels[i] = level
+            strengths.append(
+                _outline_strength(model, crops, edges, replace(appearance, levels=tuple(levels)))
             )
-            if strength > best_strength:
-                best, best_strength = float(level), strength
+        # Noise moves the maximum a little, so of all that are about as sharp, the one nearest to
+        # half-way: a level too near the animal's tone loses the flank that the lamp lights.
+        enough = 0.97 * max(strengths)
+        sharp = [v for v, strength in zip(choices, strengths, strict=True) if strength >= enough]
+        best = min(sharp, key=lambda v: abs(v - 0.5))
         levels[i] = best
         appearance = replace(appearance, levels=tuple(levels))
     return tuple(levels)
@@ -119,7 +123,7 @@ def full_crop(
     blur = blur_for(model.noise, contrast)
     if blur > 0:
         even = cv2.GaussianBlur(even, (0, 0), blur)
-    near = np.zeros(model.small.shape, np.uint8)
+    near: np.ndarray = np.zeros(model.small.shape, np.uint8)
     near[r : r + mask.shape[0], c : c + mask.shape[1]] = mask
     at_r = np.minimum((np.arange(box[0], box[2]) / rows).astype(int), near.shape[0] - 1)
     at_c = np.minimum((np.arange(box[1], box[3]) / cols).astype(int), near.shape[1] - 1)

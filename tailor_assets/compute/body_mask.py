@@ -13,18 +13,17 @@ import cv2
 import numpy as np
 
 from tailor_assets.compute.background_model import BackgroundModel
+from tailor_assets.compute.body_shape import within, without_tail
 from tailor_assets.compute.illumination import Lighting
 
 # Smallest animal looked for, as a share of the picture.
 SMALLEST_SHARE = 0.0005
 LARGEST_SHARE = 0.35
-# The tail is thinner than this share of the body's half-width.
-_TAIL_SHARE = 0.38
-# Area over half-thickness squared: 3 for a disc, 5 to 8 for a head, 20 and more for a tail.
-_STOUT = 9.0
-# Length over mean width: a head is some 2, a tail 5 and more.
-_SHORT = 2.7
 _MAX_CANDIDATES = 6
+# Below this quality, the animal is looked for in its nest by tone.
+_POOR = 0.3
+# Fur varies by less than this share of the animal's contrast, strands of a nest by more.
+_TONE_SHARE = 0.3
 _SQUARE = np.ones((3, 3), np.uint8)
 # Standard deviations. Less than for what is unknown: tone and size have to fit as well.
 _KNOWN_GATE = 3.0
@@ -71,8 +70,21 @@ class Candidate:
 class BodyFinder:
     """Finds candidates for one appearance in the frames of one background."""
 
-    def __init__(self, model: BackgroundModel, appearance: Appearance) -> None:
+    def __init__(
+        self,
+        model: BackgroundModel,
+        appearance: Appearance,
+        hideout: np.ndarray | None = None,
+    ) -> None:
+        """``hideout`` bool [H, W]: a nest, whose heap the animal moves about, so that there the
+        background says little; where nothing is found elsewhere, the animal is looked for there by
+        its tone alone."""
         self.model = model
+        self.hideout = None
+        if hideout is not None and hideout.any() and len(appearance.tones) == 1:
+            rows, cols = np.flatnonzero(hideout.any(axis=1)), np.flatnonzero(hideout.any(axis=0))
+            self.hideout = (rows[0], cols[0], rows[-1] + 1, cols[-1] + 1)
+            self.hideout_mask = hideout
         self.appearance = appearance
         # Half-way at this scale, whatever the level: the shadow falls out at full scale.
         self.below_small, self.above_small = _thresholds(
@@ -106,7 +118,44 @@ class BodyFinder:
             candidate = self._outline(frame, light, inside, (top, left))
             if candidate is not None:
                 found.append(candidate)
+        if self.hideout is not None and all(c.quality < _POOR for c in found):
+            hidden = self._by_tone(frame, light, self.hideout)
+            if hidden is not None:
+                found.append(hidden)
         return found
+
+    def _by_tone(
+        self, frame: np.ndarray, light: Lighting, box: tuple[int, int, int, int]
+    ) -> Candidate | None:
+        """The largest smooth patch of the animal's tone inside the hideout: fur among strands."""
+        half_width = self.appearance.half_width
+        even = self.model.usual_light_crop(frame, light, box)
+        away = np.abs(even - np.float32(self.appearance.tones[0]))
+        away = cv2.GaussianBlur(away, (0, 0), max(1.0, 0.15 * half_width))
+        crop = (slice(box[0], box[2]), slice(box[1], box[3]))
+        mask = (away < _TONE_SHARE * self.appearance.contrast) & self.hideout_mask[crop]
+        padded = np.pad(mask.astype(np.uint8), 1)
+        depth = np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, 5))[1:-1, 1:-1]
+        if float(depth.max()) < 0.35 * half_width:
+            return None
+        core = (depth > 0.25 * half_width).astype(np.uint8)
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(core, connectivity=8)
+        largest = 1 + int(stats[1:count, cv2.CC_STAT_AREA].argmax())
+        body = within((labels == largest).astype(np.uint8), 0.25 * half_width).astype(bool) & mask
+        area = int(np.count_nonzero(body))
+        share = area / max(self.appearance.area, 1.0)
+        if not 0.15 < share < 1.6:
+            return None
+        ys, xs = np.nonzero(body)
+        size = float(np.exp(-0.5 * (np.log(share) / 0.6) ** 2))
+        return Candidate(
+            mask=body,
+            box=box,
+            area=area,
+            x=box[1] + float(xs.mean()),
+            y=box[0] + float(ys.mean()),
+            quality=0.15 + 0.35 * size,
+        )
 
     def _outline(
         self,
@@ -128,7 +177,7 @@ class BodyFinder:
             even = cv2.GaussianBlur(even, (0, 0), self.blur)
         crop = (slice(r0, r1), slice(c0, c1))
         # Only what hangs together with the small blob; other things in the box are not this one.
-        near = np.zeros(even.shape, np.uint8)
+        near: Any = np.zeros(even.shape, np.uint8)
         full_blob: Any = cv2.resize(
             blob,
             (round(blob.shape[1] * cols), round(blob.shape[0] * rows)),
@@ -247,20 +296,27 @@ class BodyFinder:
         if np.count_nonzero(core) < 10:
             return tones
         slack = 0.3 * self.contrast
-        return (float(np.clip(np.median(even[core]), tones[0] - slack, tones[0] + slack)),)
+        return (float(np.clip(np.median(even[core][::3]), tones[0] - slack, tones[0] + slack)),)
 
     def _quality(
         self, even: np.ndarray, crop: tuple[slice, slice], body: np.ndarray, area: int
     ) -> float:
         """How much this looks like the whole animal, 0..1: contrast, tone and size together."""
-        inside = even[body]
-        floor = self.model.image[crop][body]
+        # A thousand pixels say what all would; medians of all would cost a tenth of the time.
+        some = max(1, area // 1000)
+        inside = even[body][::some]
+        floor = self.model.image[crop][body][::some]
         middle = float(np.median(inside))
         tone = min(self.appearance.tones, key=lambda t: abs(t - middle))
         gap = abs(tone - float(np.median(floor)))
         difference = float(np.median(np.abs(inside - floor)))
         contrast = 1.0 - np.exp(-difference / (4.0 * self.noise))
-        likeness = np.exp(-0.5 * (max(abs(middle - tone) - self.noise, 0) / max(0.5 * gap, 1)) ** 2)
+        if len(self.appearance.tones) > 1:
+            nearest = np.abs(inside[:, None] - np.array(self.appearance.tones)).min(axis=1)
+            miss, gap = float(np.median(nearest)), self.appearance.contrast
+        else:
+            miss = abs(middle - tone)
+        likeness = np.exp(-0.5 * (max(miss - self.noise, 0) / max(0.5 * gap, 1)) ** 2)
         size = np.exp(-0.5 * (np.log(area / self.appearance.area) / 0.6) ** 2)
         return float(contrast * likeness * size)
 
@@ -288,65 +344,3 @@ def _thresholds(
         below[darker] = np.maximum(below, background - step)[darker]
         above[lighter] = np.minimum(above, background + step)[lighter]
     return below, above
-
-
-def without_tail(mask: np.ndarray, near: np.ndarray, half_width: float) -> np.ndarray:
-    """Body of a full-scale mask (uint8), without what is long and thin; holes filled.
-
-    The mask is opened by a disc that a tail cannot hold. Of what the opening took, short and stout
-    pieces (head, snout, ears) are given back, long and thin ones (tail, rim of a shadow, cable) but
-    for their roots are not. ``near`` (uint8) marks the pixels that say which part is meant.
-    ``half_width`` px is the animal's usual one; a smaller blob is opened by its own.
-    """
-    mask = fill_holes(mask)
-    # At the picture's border the animal goes on outside; it is not thin there.
-    pad = int(np.ceil(max(half_width, 2.0)))
-    padded = cv2.copyMakeBorder(mask, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
-    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[pad:-pad, pad:-pad]
-    own = float(depth[near > 0].max(initial=0.0))
-    if own < 1:
-        return np.zeros(mask.shape, bool)
-    radius = _TAIL_SHARE * min(own, half_width if half_width > 0 else own)
-    mask = _part_with_most(mask, near)
-    core = ((depth > radius) & (mask > 0)).astype(np.uint8)
-    opened = mask & _within(core, radius)
-    body = opened | (mask & _within(opened, 0.5 * radius))
-    rest = mask & (1 - opened)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(rest, connectivity=4)
-    if count > 1:
-        thickness = cv2.distanceTransform(rest, cv2.DIST_L2, 5)
-        away = cv2.distanceTransform(1 - opened, cv2.DIST_L2, 5)
-        for label in range(1, count):
-            left, top, wide, high, area = stats[label]
-            if area < 0.3 * radius**2:
-                continue
-            box = (slice(top, top + high), slice(left, left + wide))
-            piece = labels[box] == label
-            length = float(away[box][piece].max())
-            thick = float(thickness[box][piece].max())
-            if area <= _STOUT * thick**2 and length**2 <= _SHORT * area:
-                body[box] |= piece.astype(np.uint8)
-    return fill_holes(_part_with_most(body, near)).astype(bool)
-
-
-def fill_holes(mask: np.ndarray) -> np.ndarray:
-    """A uint8 mask with its holes filled."""
-    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    out = np.zeros_like(mask)
-    cv2.drawContours(out, outlines, -1, 1, thickness=cv2.FILLED)
-    return out
-
-
-def _within(mask: np.ndarray, radius: float) -> np.ndarray:
-    """Pixels no farther than ``radius`` from the mask (uint8): dilation by a true disc."""
-    return (cv2.distanceTransform(1 - mask, cv2.DIST_L2, 5) <= radius).astype(np.uint8)
-
-
-def _part_with_most(mask: np.ndarray, near: np.ndarray) -> np.ndarray:
-    """The connected part that shares most pixels with ``near``."""
-    count, labels = cv2.connectedComponents(mask, connectivity=8)
-    if count <= 2:
-        return mask
-    votes = np.bincount(labels[near > 0], minlength=count)
-    votes[0] = 0
-    return (labels == int(votes.argmax())).astype(np.uint8)

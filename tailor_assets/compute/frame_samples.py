@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.frame_source import read_frames
+from tailor_assets.compute.recording.frame_source import read_frames
 
 # Enough that an animal at rest for nine tenths of the time leaves its place in several of them.
 SAMPLE_COUNT = 64

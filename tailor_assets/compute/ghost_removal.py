@@ -58,6 +58,7 @@ def without_the_animal(
     ghost = np.zeros(even.shape, bool)
     if count < 3:
         return background, covered, ghost
+    background = _smoothest_start(even, background)
     for _ in range(3):
         noise = noise_over_time(even, background, ~covered)
         gate = _contrast_gate(even, background, noise)
@@ -82,6 +83,40 @@ def without_the_animal(
         if moved < float(np.median(noise)):
             break
     return background, covered, ghost
+
+
+def _smoothest_start(even: np.ndarray, median: np.ndarray) -> np.ndarray:
+    """The median, or where pixels have two values over time all the lighter or all the darker ones:
+    whichever makes the smoothest picture.
+
+    A pixel that the animal covers more often than not has the animal for its median. Its other
+    value is the floor's, and a floor goes on smoothly from one pixel to the next, while a picture
+    that holds parts of an animal has outlines in it.
+    """
+    count = len(even)
+    if count < 8:
+        return median
+    lighter, darker = median.copy(), median.copy()
+    two_valued = np.zeros(median.shape, bool)
+    noise = float(np.median(noise_over_time(even, median, np.ones(even.shape, bool))))
+    for row in range(0, even.shape[1], 32):
+        part = even[:, row : row + 32]
+        part = np.sort(np.ascontiguousarray(np.moveaxis(part, 0, -1)), axis=-1)
+        low, high = part[..., 1], part[..., -2]
+        middle = 0.5 * (low + high)
+        below = (part < middle[..., None]).sum(axis=-1)
+        own = high - low > 2 * NOISE_GATE * noise
+        upper = np.take_along_axis(part, ((below + count) // 2)[..., None], -1)[..., 0]
+        lower = np.take_along_axis(part, (below // 2)[..., None], -1)[..., 0]
+        two_valued[row : row + 32] = own
+        lighter[row : row + 32][own] = upper[own]
+        darker[row : row + 32][own] = lower[own]
+    if not two_valued.any():
+        return median
+    where = cv2.dilate(two_valued.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
+    return min(
+        (median, lighter, darker), key=lambda picture: float(_edge_strength(picture)[where].mean())
+    )
 
 
 def _contrast_gate(even: np.ndarray, background: np.ndarray, noise: np.ndarray) -> np.ndarray:
@@ -166,7 +201,7 @@ def noise_over_time(even: np.ndarray, background: np.ndarray, seen: np.ndarray) 
         level = min(noise_of_one(frame) for frame in even)
         return np.full(background.shape, max(level, 0.25), np.float32)
     deviation = np.abs(even - background)
-    noise = 1.4826 * masked_median(deviation, seen)
+    noise: np.ndarray = 1.4826 * masked_median(deviation, seen)
     level = max(float(np.nanmedian(noise)), 0.25)
     noise = np.nan_to_num(noise, nan=level)
     noise = cv2.GaussianBlur(cv2.medianBlur(noise.astype(np.float32), 5), (0, 0), 3.0)

@@ -25,7 +25,7 @@ class Lighting:
 def gain_bins(background: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pixel numbers on a sparse lattice, sorted by brightness into equal bins, and their values."""
     rows, cols = background.shape
-    step = max(1, int(np.sqrt(rows * cols / 6000)))
+    step = max(1, int(np.sqrt(rows * cols / 3000)))
     lattice = (np.arange(0, rows, step)[:, None] * cols + np.arange(0, cols, step)[None, :]).ravel()
     order = lattice[np.argsort(background.ravel()[lattice], kind="stable")]
     count = max(1, min(_BINS, len(order) // 20))

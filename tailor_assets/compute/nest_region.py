@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from tailor_assets.compute.background_model import BackgroundModel, small_shape
-from tailor_assets.compute.body_mask import fill_holes
+from tailor_assets.compute.body_shape import fill_holes
 from tailor_assets.compute.ghost_removal import fill_from_rim
 
 # A nest is a good part of a cage, but not the cage.
@@ -54,11 +54,19 @@ def grow_nest(model: BackgroundModel, x: float, y: float) -> tuple[np.ndarray, f
     # Two patches of one floor differ by about one standard deviation here and there.
     if best is None or best_separation < 1.0:
         return np.zeros((height, width), bool), 0.0
-    return _sharpened(model, best), best_separation / (best_separation + 1.0)
+    mask = _sharpened(model, best)
+    if mask is None:
+        # Hardly brighter or darker than the floor: then its texture has to tell it, all alone.
+        if _separation(best, features[1:]) < 1.5:
+            return np.zeros((height, width), bool), 0.0
+        coarse = cv2.resize(best.astype(np.uint8), (width, height))
+        mask = coarse.astype(bool)
+    return mask, best_separation / (best_separation + 1.0)
 
 
-def _sharpened(model: BackgroundModel, region: np.ndarray) -> np.ndarray:
-    """The outline of a small-scale region at full scale, bool [H, W].
+def _sharpened(model: BackgroundModel, region: np.ndarray) -> np.ndarray | None:
+    """The outline of a small-scale region at full scale, bool [H, W]; None where brightness does
+    not show one.
 
     The texture picture is blurred, so its region is too wide by about the blur. The floor under
     the nest is interpolated from around it; nest is what departs from that by more than the floor
@@ -70,7 +78,7 @@ def _sharpened(model: BackgroundModel, region: np.ndarray) -> np.ndarray:
     wide = cv2.dilate(region.astype(np.uint8), margin)
     ring = cv2.dilate(wide, margin).astype(bool) & ~wide.astype(bool)
     if np.count_nonzero(ring) < 30:
-        return cv2.resize(region.astype(np.uint8), (width, height)).astype(bool)
+        return None
     floor = fill_from_rim(small, wide.astype(bool))
     residual = np.abs(small - cv2.GaussianBlur(small, (0, 0), 3.0))[ring]
     noise = max(4 * 1.4826 * float(np.median(residual)), 4 * model.noise)
@@ -89,9 +97,8 @@ def _sharpened(model: BackgroundModel, region: np.ndarray) -> np.ndarray:
     count, labels = cv2.connectedComponents(mask)
     votes = np.bincount(labels[coarse > 0], minlength=count)
     votes[0] = 0
-    # Where the nest is hardly brighter or darker than the floor, texture alone has to do.
     if votes.max() < 0.4 * np.count_nonzero(coarse):
-        return coarse.astype(bool)
+        return None
     return labels == int(votes.argmax())
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tailor_assets.compute.decoding import OpenVideo, open_video
+from tailor_assets.compute.recording.decoding import OpenVideo, open_video
 
 # Codecs in which every picture stands alone.
 INTRA_CODECS = frozenset(

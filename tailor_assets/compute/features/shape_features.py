@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tailor_assets.compute.convex_area import area_convex
-from tailor_assets.compute.mask_strip import (
+from tailor_assets.compute.features.convex_area import area_convex
+from tailor_assets.compute.features.mask_strip import (
     MaskStrip,
     Windows,
     cut_strip,

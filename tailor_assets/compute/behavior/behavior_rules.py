@@ -29,7 +29,7 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from tailor_assets.compute.behavior_measures import (
+from tailor_assets.compute.behavior.behavior_measures import (
     Spans,
     centroid_noise,
     displacement_speed,
@@ -37,15 +37,15 @@ from tailor_assets.compute.behavior_measures import (
     spans_around,
     turning_speed,
 )
-from tailor_assets.compute.behavior_thresholds import RuleThresholds
-from tailor_assets.compute.bouts import (
+from tailor_assets.compute.behavior.behavior_thresholds import RuleThresholds
+from tailor_assets.compute.behavior.bouts import (
     TIME_TOLERANCE_S,
     bout_duration_of_rows,
     row_durations,
 )
+from tailor_assets.compute.behavior.probabilities import agree_with_labels, logistic
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.nest_features import nest_share
-from tailor_assets.compute.probabilities import agree_with_labels, logistic
+from tailor_assets.compute.features.nest_features import nest_share
 
 RULES_VERSION = "1"
 IN_NEST, MOVING, STILL, FREEZING = range(4)

@@ -18,10 +18,10 @@ from typing import Literal, Self
 import cv2
 import numpy as np
 
-from tailor_assets.compute.decoding import Orientation, orientation_of
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.frame_pixels import gray_picture, rgb_picture
-from tailor_assets.compute.selected_frames import check_source_frames, decode_selected
+from tailor_assets.compute.recording.decoding import Orientation, orientation_of
+from tailor_assets.compute.recording.frame_pixels import gray_picture, rgb_picture
+from tailor_assets.compute.recording.selected_frames import check_source_frames, decode_selected
 
 Pixels = Literal["rgb", "gray"]
 

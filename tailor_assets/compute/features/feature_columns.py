@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import polars as pl
 
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.motion_features import MOTION_COLUMNS
-from tailor_assets.compute.nest_features import NEST_COLUMNS
-from tailor_assets.compute.rolling_features import ROLLING_STATISTICS, rolling_column
-from tailor_assets.compute.shape_features import SHAPE_COLUMNS
+from tailor_assets.compute.features.motion_features import MOTION_COLUMNS
+from tailor_assets.compute.features.nest_features import NEST_COLUMNS
+from tailor_assets.compute.features.rolling_features import ROLLING_STATISTICS, rolling_column
+from tailor_assets.compute.features.shape_features import SHAPE_COLUMNS
 
 # Raised whenever a column is added, removed, renamed or computed differently: a model that was
 # trained on other features must be able to notice.

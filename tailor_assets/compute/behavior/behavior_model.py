@@ -10,9 +10,9 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
-from tailor_assets.compute.bouts import NO_DATA, NO_DATA_CODE, BoutCleanUp, clean_up_bouts
+from tailor_assets.compute.behavior.bouts import NO_DATA, NO_DATA_CODE, BoutCleanUp, clean_up_bouts
+from tailor_assets.compute.behavior.probabilities import agree_with_labels
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.probabilities import agree_with_labels
 
 KEY_COLUMNS = ("frame", "source_frame", "timestamp_s")
 

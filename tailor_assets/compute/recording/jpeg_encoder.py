@@ -16,9 +16,9 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 
-from tailor_assets.compute.decoding import Orientation
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.frame_pixels import fill_full_range, jpeg_format
+from tailor_assets.compute.recording.decoding import Orientation
+from tailor_assets.compute.recording.frame_pixels import fill_full_range, jpeg_format
 
 LAMBDA_PER_QSCALE = 118  # FF_QP2LAMBDA of libavutil
 COARSEST_QSCALE = 31

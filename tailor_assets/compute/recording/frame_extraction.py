@@ -19,12 +19,12 @@ import numpy as np
 import polars as pl
 from av.video.frame import VideoFrame
 
-from tailor_assets.compute.decoding import open_video, orientation_of
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.frame_sampling import frame_table
-from tailor_assets.compute.jpeg_encoder import JpegEncoder, qscale_of_quality
-from tailor_assets.compute.packet_plan import PacketPlan, plan_packets
-from tailor_assets.compute.selected_frames import (
+from tailor_assets.compute.recording.decoding import open_video, orientation_of
+from tailor_assets.compute.recording.frame_sampling import frame_table
+from tailor_assets.compute.recording.jpeg_encoder import JpegEncoder, qscale_of_quality
+from tailor_assets.compute.recording.packet_plan import PacketPlan, plan_packets
+from tailor_assets.compute.recording.selected_frames import (
     PartDecoder,
     PlanFailed,
     check_source_frames,

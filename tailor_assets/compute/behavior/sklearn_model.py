@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from tailor_assets.compute.bouts import NO_DATA
+from tailor_assets.compute.behavior.bouts import NO_DATA
 from tailor_assets.compute.errors import PermanentProblem
 
 ROWS_AT_ONCE = 65_536  # bounds the copy of the features that the estimator is given

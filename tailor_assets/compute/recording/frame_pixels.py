@@ -8,7 +8,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 
-from tailor_assets.compute.decoding import Orientation
+from tailor_assets.compute.recording.decoding import Orientation
 
 # 8-bit formats whose first plane is the picture's luma and nothing else.
 LUMA_FIRST = ("yuv4", "yuvj4", "yuva4", "gray", "nv12", "nv21", "nv16", "nv24")

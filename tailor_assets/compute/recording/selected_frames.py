@@ -9,15 +9,15 @@ import av.error
 import numpy as np
 from av.video.frame import VideoFrame
 
-from tailor_assets.compute.decoding import (
+from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.compute.recording.decoding import (
     OpenVideo,
     decode_frames,
     open_video,
     read_packets,
     refuse_damage,
 )
-from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.packet_plan import PacketPlan, plan_packets
+from tailor_assets.compute.recording.packet_plan import PacketPlan, plan_packets
 
 
 def check_source_frames(source_frames: np.ndarray | None) -> np.ndarray | None:

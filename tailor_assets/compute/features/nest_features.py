@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from tailor_assets.compute.mask_strip import (
+from tailor_assets.compute.features.mask_strip import (
     Windows,
     cut_strip,
     in_batches,
     pixels_set,
     shared_area,
 )
-from tailor_assets.compute.shape_features import STRIP_PIXELS, strip_runs
+from tailor_assets.compute.features.shape_features import STRIP_PIXELS, strip_runs
 
 NEST_COLUMNS = (
     "nest_mask_quality",

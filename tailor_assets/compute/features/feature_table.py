@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.feature_columns import (
+from tailor_assets.compute.features.feature_columns import (
     DEFAULT_WINDOWS_S,
     FEATURES_VERSION,
     NEST_CM_COLUMNS,
@@ -20,20 +20,20 @@ from tailor_assets.compute.feature_columns import (
     has_nest,
     rolling_base,
 )
-from tailor_assets.compute.mask_file import MaskReader
-from tailor_assets.compute.mask_measurements import DEFAULT_WORKERS, measure_masks
-from tailor_assets.compute.motion_features import motion_features, time_steps
-from tailor_assets.compute.nest_features import (
+from tailor_assets.compute.features.mask_measurements import DEFAULT_WORKERS, measure_masks
+from tailor_assets.compute.features.motion_features import motion_features, time_steps
+from tailor_assets.compute.features.nest_features import (
     IN_NEST_SHARE,
     RELATION_COLUMNS,
     nest_area_change,
     nest_share,
 )
-from tailor_assets.compute.rolling_features import (
+from tailor_assets.compute.features.rolling_features import (
     ROLLING_STATISTICS,
     rolling_column,
     rolling_features,
 )
+from tailor_assets.compute.mask_file import MaskReader
 
 __all__ = ["FEATURES_VERSION", "feature_columns", "feature_table"]
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.compute.features.mask_strip import shared_area, windows_around
+from tailor_assets.compute.features.nest_features import RELATION_COLUMNS, nest_relation
+from tailor_assets.compute.features.shape_features import SHAPE_COLUMNS, shape_features
 from tailor_assets.compute.mask_file import MaskReader
-from tailor_assets.compute.mask_strip import shared_area, windows_around
-from tailor_assets.compute.nest_features import RELATION_COLUMNS, nest_relation
-from tailor_assets.compute.shape_features import SHAPE_COLUMNS, shape_features
 
 # Beside the thread that inflates. Measured: a second one waits for the interpreter lock as much as it
 # computes (benchmarks/features.py), and processes take longer to start than a video takes.

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tailor_assets.compute.decoding import (
+from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.compute.recording.decoding import (
     OpenVideo,
     Orientation,
     decode_frames,
@@ -18,8 +19,7 @@ from tailor_assets.compute.decoding import (
     orientation_of,
     refuse_damage,
 )
-from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.frame_timing import (
+from tailor_assets.compute.recording.frame_timing import (
     frames_per_second,
     is_variable_frame_rate,
     mend_timestamps,

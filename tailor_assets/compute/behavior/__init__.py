@@ -1,0 +1,1 @@
+"""From features to behaviour, and from changes of behaviour to windows for review."""

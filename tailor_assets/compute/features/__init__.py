@@ -1,0 +1,1 @@
+"""Numbers per frame from masks: shape, movement, nest, and their statistics over time."""

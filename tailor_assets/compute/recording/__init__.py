@@ -1,0 +1,1 @@
+"""A recording as it really is: probing, decoding, choosing frames, writing them as JPEGs."""
