@@ -84,7 +84,15 @@ def test_probabilities_sum_to_one_wherever_there_is_a_behaviour() -> None:
     assert problem_with_predictions(predictions(None, "no data"), 2) is None
     assert problem_with_predictions(predictions(0.75)[:0], 0) is None
     assert "sum to 1" in (problem_with_predictions(predictions(0.7), 2) or "")
-    assert "sum to 1" in (problem_with_predictions(predictions(None), 2) or "")
+    assert "sum to 1" in (problem_with_predictions(predictions(None), 2) or ""), "half a row"
+
+
+def test_a_gap_that_clean_up_filled_has_a_label_and_no_probability() -> None:
+    table = predictions(0.75).with_columns(
+        pl.lit(None, pl.Float64).alias("probability_moving"),
+        pl.lit(None, pl.Float64).alias("probability_still"),
+    )
+    assert problem_with_predictions(table, 2) is None
     assert "2 rows for 3" in (problem_with_predictions(predictions(0.75), 3) or "")
 
 

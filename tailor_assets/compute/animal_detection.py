@@ -9,6 +9,7 @@ from tailor_assets.compute.background_segmenter import best_first
 from tailor_assets.compute.body_mask import BodyFinder, Candidate
 from tailor_assets.compute.frame_samples import sample_frames
 from tailor_assets.compute.scene_learning import learn_scene
+from tailor_assets.compute.scene_memory import remember_scene
 
 # A point is only proposed for what looks half like the recording's animal.
 _PROPOSED = 0.3
@@ -30,6 +31,7 @@ def detect_animals(
     """
     samples = sample_frames(video_path, source_frames)
     scene = learn_scene(samples.frames, samples.source_frames)
+    remember_scene(video_path, source_frames, scene)
     if scene.appearance is None:
         return []
     finder = BodyFinder(scene.model, scene.appearance)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 # Below this quality a candidate is not an animal but a remainder of one, or of something else.
 WORST_QUALITY = 0.1
@@ -58,6 +57,17 @@ def follow(
     return tracks
 
 
+def _cheapest_pairs(cost: np.ndarray) -> list[tuple[int, int]]:
+    """(animal, candidate) of the assignment that costs least in all; ``cost`` float64 [n, m]."""
+    if len(cost) == 1:
+        return [(0, int(cost[0].argmin()))]
+    # Here, because the import costs half a second and most videos have one animal.
+    from scipy.optimize import linear_sum_assignment
+
+    animals, picks = linear_sum_assignment(cost)
+    return list(zip(animals.tolist(), picks.tolist(), strict=True))
+
+
 def _step(
     records: np.ndarray,
     first: np.ndarray,
@@ -79,8 +89,7 @@ def _step(
         cost[i] = np.minimum(away / allowed, 1.0) + 1.5 * (1 - own["quality"])
         if np.isfinite(place.area):
             cost[i] += 0.5 * np.minimum(np.abs(np.log(own["area"] / place.area)), 1.0)
-    animals, picks = linear_sum_assignment(cost)
-    for i, j in zip(animals, picks, strict=True):
+    for i, j in _cheapest_pairs(cost):
         if cost[i, j] < _LOST_COST:
             tracks[i, row] = numbers[j]
     # More animals than candidates: those that touch share the large one they were last seen at.

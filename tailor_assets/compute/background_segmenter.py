@@ -30,7 +30,8 @@ from tailor_assets.compute.mask_file import MaskWriter
 from tailor_assets.compute.nest_region import grow_nest
 from tailor_assets.compute.prompts import ObjectPrompt
 from tailor_assets.compute.recording.frame_source import read_frames
-from tailor_assets.compute.scene_learning import learn_scene
+from tailor_assets.compute.scene_learning import Scene, learn_scene
+from tailor_assets.compute.scene_memory import take_scene
 
 SEGMENTER_NAME = "background"
 _PROGRESS_EVERY = 16
@@ -79,19 +80,8 @@ def segment_with_background(
     empty = np.zeros((height, width), bool)
     if not total:
         return
-    samples = sample_frames(video_path, source_frames, also=[p.source_frame for p in animals])
-    clicks = [
-        Click(int(np.abs(samples.source_frames - p.source_frame).argmin()), p.x, p.y)
-        for p in animals
-    ]
-    scene = learn_scene(
-        samples.frames,
-        samples.source_frames,
-        clicks,
-        trust_clicks=any(p.origin != "template" for p in animals),
-    )
+    scene = _scene(video_path, source_frames, animals)
     model, appearance = scene.model, scene.appearance if animals else None
-    del samples
     fixed = {p.name: grow_nest(model, p.x, p.y) for p in nests}
     with CandidateStore() as store:
         if appearance is not None:
@@ -124,6 +114,27 @@ def segment_with_background(
             )
     if progress is not None:
         progress(total, total)
+
+
+def _scene(
+    video_path: str | Path, source_frames: np.ndarray, animals: Sequence[ObjectPrompt]
+) -> Scene:
+    """The scene as the clicks explain it or, where all are automatic, as it was when found."""
+    if animals and all(p.origin == "automatic" for p in animals):
+        scene = take_scene(video_path, source_frames)
+        if scene is not None:
+            return scene
+    samples = sample_frames(video_path, source_frames, also=[p.source_frame for p in animals])
+    clicks = [
+        Click(int(np.abs(samples.source_frames - p.source_frame).argmin()), p.x, p.y)
+        for p in animals
+    ]
+    return learn_scene(
+        samples.frames,
+        samples.source_frames,
+        clicks,
+        trust_clicks=any(p.origin != "template" for p in animals),
+    )
 
 
 def segment_stills(

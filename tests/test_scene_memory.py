@@ -1,0 +1,51 @@
+"""The scene learnt while finding the animal serves the segmentation that follows, and nothing else."""
+
+from pathlib import Path
+
+import numpy as np
+
+from tailor_assets.compute.animal_detection import detect_animals
+from tailor_assets.compute.background_segmenter import segment_with_background
+from tailor_assets.compute.mask_file import MaskReader, MaskWriter
+from tailor_assets.compute.prompts import ObjectPrompt
+from tailor_assets.compute.scene_memory import take_scene
+
+FRAMES = np.arange(0, 90, 3)
+
+
+def segmented(clip: Path, point: tuple[float, float, int], origin: str, path: Path) -> np.ndarray:
+    prompt = ObjectPrompt("mouse", "animal", point[0], point[1], point[2], origin)
+    with MaskWriter(
+        path, objects=["mouse"], height=240, width=320, segmenter="background"
+    ) as writer:
+        segment_with_background(
+            clip,
+            source_frames=FRAMES,
+            timestamps_s=FRAMES / 30,
+            height=240,
+            width=320,
+            prompts=[prompt],
+            objects=[("mouse", "animal")],
+            writer=writer,
+        )
+    with MaskReader(path) as reader:
+        return np.stack([mask for _, mask in reader.iter_masks("mouse")])
+
+
+def test_masks_are_the_same_whether_the_scene_was_remembered_or_learnt_again(
+    small_clip: Path, tmp_path: Path
+) -> None:
+    [(x, y, frame, _)] = detect_animals(small_clip, source_frames=FRAMES)
+    remembered = segmented(small_clip, (x, y, frame), "automatic", tmp_path / "a.npz")
+    learnt = segmented(small_clip, (x, y, frame), "run config", tmp_path / "b.npz")
+    shared, either = (remembered & learnt).sum(), (remembered | learnt).sum()
+    assert either > 0
+    assert shared / either > 0.95
+
+
+def test_the_scene_of_other_frames_is_never_taken(small_clip: Path) -> None:
+    detect_animals(small_clip, source_frames=FRAMES)
+    assert take_scene(small_clip, FRAMES[:-1]) is None
+    detect_animals(small_clip, source_frames=FRAMES)
+    assert take_scene(small_clip, FRAMES) is not None
+    assert take_scene(small_clip, FRAMES) is None, "it is taken once"
