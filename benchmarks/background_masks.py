@@ -15,8 +15,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tailor_assets.compute.animal_detection import detect_animals
-from tailor_assets.compute.background_segmenter import segment_stills, segment_with_background
+from tailor_assets.compute.background.animal_detection import detect_animals
+from tailor_assets.compute.background.background_segmenter import (
+    segment_stills,
+    segment_with_background,
+)
 from tailor_assets.compute.mask_file import MaskReader, MaskWriter
 from tailor_assets.compute.prompts import ObjectPrompt
 

@@ -139,7 +139,7 @@ def _clicks(segmenter: str, request: SegmentationRequest) -> tuple[Click, ...]:
 def _segment_with_background(
     name: str, request: SegmentationRequest, on_progress: OnProgress | None
 ) -> dict[str, Any]:
-    from tailor_assets.compute.background_segmenter import segment_with_background
+    from tailor_assets.compute.background.background_segmenter import segment_with_background
     from tailor_assets.compute.mask_file import MaskWriter
 
     started = time.monotonic()

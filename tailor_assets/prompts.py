@@ -70,7 +70,7 @@ def prompts(
         with store.local(key, video.details["file"]) as path:
 
             def detect(count: int) -> list[tuple[float, float, int, float]]:
-                from tailor_assets.compute.animal_detection import detect_animals
+                from tailor_assets.compute.background.animal_detection import detect_animals
 
                 return detect_animals(path, source_frames=source_frames, count=count)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from background_scenes import Scene
 
-from tailor_assets.compute.animal_detection import detect_animals
+from tailor_assets.compute.background.animal_detection import detect_animals
 
 
 @pytest.mark.parametrize(

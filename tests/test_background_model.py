@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from background_scenes import Scene, resting
 
-from tailor_assets.compute.background_model import build_background
+from tailor_assets.compute.background.background_model import build_background
+from tailor_assets.compute.background.ghost_removal import fill_from_rim
+from tailor_assets.compute.background.picture_signal import choose_signal
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.ghost_removal import fill_from_rim
-from tailor_assets.compute.picture_signal import choose_signal
 
 
 def gray_samples(scene: Scene, count: int = 40) -> tuple[list[np.ndarray], list[int]]:

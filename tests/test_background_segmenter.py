@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from background_scenes import HEIGHT, WIDTH, Scene, iou, resting
 
-from tailor_assets.compute.background_segmenter import segment_stills, segment_with_background
+from tailor_assets.compute.background.background_segmenter import (
+    segment_stills,
+    segment_with_background,
+)
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.mask_file import MaskReader, MaskWriter
 from tailor_assets.compute.prompts import ObjectPrompt

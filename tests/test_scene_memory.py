@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tailor_assets.compute.animal_detection import detect_animals
-from tailor_assets.compute.background_segmenter import segment_with_background
+from tailor_assets.compute.background.animal_detection import detect_animals
+from tailor_assets.compute.background.background_segmenter import segment_with_background
+from tailor_assets.compute.background.scene_memory import take_scene
 from tailor_assets.compute.mask_file import MaskReader, MaskWriter
 from tailor_assets.compute.prompts import ObjectPrompt
-from tailor_assets.compute.scene_memory import take_scene
 
 FRAMES = np.arange(0, 90, 3)
 

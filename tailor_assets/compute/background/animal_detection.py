@@ -5,11 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tailor_assets.compute.background_segmenter import best_first
-from tailor_assets.compute.body_mask import BodyFinder, Candidate
-from tailor_assets.compute.frame_samples import sample_frames
-from tailor_assets.compute.scene_learning import learn_scene
-from tailor_assets.compute.scene_memory import remember_scene
+from tailor_assets.compute.background.background_segmenter import best_first
+from tailor_assets.compute.background.body_mask import BodyFinder, Candidate
+from tailor_assets.compute.background.frame_samples import sample_frames
+from tailor_assets.compute.background.scene_learning import learn_scene
+from tailor_assets.compute.background.scene_memory import remember_scene
 
 # A point is only proposed for what looks half like the recording's animal.
 _PROPOSED = 0.3

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tailor_assets.compute.animal_appearance import Click, learn_appearance
-from tailor_assets.compute.background_model import BackgroundModel, build_background
-from tailor_assets.compute.body_mask import Appearance
+from tailor_assets.compute.background.animal_appearance import Click, learn_appearance
+from tailor_assets.compute.background.background_model import BackgroundModel, build_background
+from tailor_assets.compute.background.body_mask import Appearance
 
 # Blur at the small scale, in small pixels: the second is for animals that noise nearly hides.
 _SOFTNESS = (1.0, 2.5)

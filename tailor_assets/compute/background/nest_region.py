@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 
-from tailor_assets.compute.background_model import BackgroundModel, small_shape
-from tailor_assets.compute.body_shape import fill_holes
-from tailor_assets.compute.ghost_removal import fill_from_rim
+from tailor_assets.compute.background.background_model import BackgroundModel, small_shape
+from tailor_assets.compute.background.body_shape import fill_holes
+from tailor_assets.compute.background.ghost_removal import fill_from_rim
 
 # A nest is a good part of a cage, but not the cage.
 _SMALLEST_SHARE = 0.002

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from tailor_assets.compute.background_model import BackgroundModel
-from tailor_assets.compute.body_mask import Appearance, BodyFinder, blur_for
-from tailor_assets.compute.body_shape import without_tail
+from tailor_assets.compute.background.background_model import BackgroundModel
+from tailor_assets.compute.background.body_mask import Appearance, BodyFinder, blur_for
+from tailor_assets.compute.background.body_shape import without_tail
 
 # Some light from elsewhere falls on a shadow; what is darker than this share of the floor is fur.
 DEEPEST_SHADOW = 0.45

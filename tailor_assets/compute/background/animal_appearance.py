@@ -10,22 +10,22 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from tailor_assets.compute.background_model import BackgroundModel
-from tailor_assets.compute.body_level import (
+from tailor_assets.compute.background.background_model import BackgroundModel
+from tailor_assets.compute.background.body_level import (
     DEEPEST_SHADOW,
     body_levels,
     core_tones,
     full_crop,
 )
-from tailor_assets.compute.body_mask import (
+from tailor_assets.compute.background.body_mask import (
     LARGEST_SHARE,
     SMALLEST_SHARE,
     Appearance,
     BodyFinder,
 )
-from tailor_assets.compute.body_shape import without_tail
-from tailor_assets.compute.ghost_removal import NOISE_GATE
-from tailor_assets.compute.region_growing import grow_by_contrast
+from tailor_assets.compute.background.body_shape import without_tail
+from tailor_assets.compute.background.ghost_removal import NOISE_GATE
+from tailor_assets.compute.background.region_growing import grow_by_contrast
 
 
 @dataclass(frozen=True)

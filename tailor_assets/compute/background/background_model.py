@@ -16,16 +16,16 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.ghost_removal import (
+from tailor_assets.compute.background.ghost_removal import (
     fill_from_rim,
     masked_median,
     noise_of_one,
     noise_over_time,
     without_the_animal,
 )
-from tailor_assets.compute.illumination import Lighting, fit_gain, gain_bins, light_cells
-from tailor_assets.compute.picture_signal import PictureSignal, choose_signal
+from tailor_assets.compute.background.illumination import Lighting, fit_gain, gain_bins, light_cells
+from tailor_assets.compute.background.picture_signal import PictureSignal, choose_signal
+from tailor_assets.compute.errors import PermanentProblem
 
 # Detection works on a picture of about this longest side: the smallest animal worth following
 # (0.15% of the picture) still covers a hundred pixels there, and noise is averaged down.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tailor_assets.compute.scene_learning import Scene
+from tailor_assets.compute.background.scene_learning import Scene
 
 _Key = tuple[str, int, int, bytes]
 _remembered: tuple[_Key, Scene] | None = None

@@ -12,9 +12,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tailor_assets.compute.background_model import BackgroundModel
-from tailor_assets.compute.body_shape import within, without_tail
-from tailor_assets.compute.illumination import Lighting
+from tailor_assets.compute.background.background_model import BackgroundModel
+from tailor_assets.compute.background.body_shape import within, without_tail
+from tailor_assets.compute.background.illumination import Lighting
 
 # Smallest animal looked for, as a share of the picture.
 SMALLEST_SHARE = 0.0005

@@ -20,18 +20,18 @@ from pathlib import Path
 
 import numpy as np
 
-from tailor_assets.compute.animal_appearance import Click
-from tailor_assets.compute.animal_tracks import WORST_QUALITY, divide, follow
-from tailor_assets.compute.body_mask import BodyFinder, Candidate
-from tailor_assets.compute.candidate_store import CandidateStore
+from tailor_assets.compute.background.animal_appearance import Click
+from tailor_assets.compute.background.animal_tracks import WORST_QUALITY, divide, follow
+from tailor_assets.compute.background.body_mask import BodyFinder, Candidate
+from tailor_assets.compute.background.candidate_store import CandidateStore
+from tailor_assets.compute.background.frame_samples import sample_frames
+from tailor_assets.compute.background.nest_region import grow_nest
+from tailor_assets.compute.background.scene_learning import Scene, learn_scene
+from tailor_assets.compute.background.scene_memory import take_scene
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.frame_samples import sample_frames
 from tailor_assets.compute.mask_file import MaskWriter
-from tailor_assets.compute.nest_region import grow_nest
 from tailor_assets.compute.prompts import ObjectPrompt
 from tailor_assets.compute.recording.frame_source import read_frames
-from tailor_assets.compute.scene_learning import Scene, learn_scene
-from tailor_assets.compute.scene_memory import take_scene
 
 SEGMENTER_NAME = "background"
 _PROGRESS_EVERY = 16

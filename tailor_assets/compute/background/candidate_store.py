@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from tailor_assets.compute.body_mask import Candidate
+from tailor_assets.compute.background.body_mask import Candidate
 
 _RECORD = np.dtype(
     [
