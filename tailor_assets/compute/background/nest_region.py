@@ -49,6 +49,8 @@ def grow_nest(model: BackgroundModel, x: float, y: float) -> tuple[np.ndarray, f
             # A part of a nest stands out from its rest; the whole is what is asked for.
             share = np.count_nonzero(region) / region.size
             separation *= share / (share + 0.5 * _USUAL_SHARE)
+            # Nests are round; what runs out over bright bedding is not.
+            separation *= _solidity(region) ** 2
             if separation > best_separation:
                 best, best_separation = region, separation
     # Two patches of one floor differ by about one standard deviation here and there.
@@ -141,6 +143,15 @@ def _around(inside: np.ndarray, row: int, col: int, reach: int) -> np.ndarray | 
     filled = np.zeros_like(part)
     cv2.drawContours(filled, [outline], -1, 1, thickness=cv2.FILLED)
     return filled.astype(bool)
+
+
+def _solidity(region: np.ndarray) -> float:
+    """Area over the area of the convex hull, 0..1."""
+    outlines, _ = cv2.findContours(
+        region.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+    )
+    outline = max(outlines, key=cv2.contourArea)
+    return float(cv2.contourArea(outline)) / max(cv2.contourArea(cv2.convexHull(outline)), 1.0)
 
 
 def _separation(region: np.ndarray, features: list[np.ndarray]) -> float:
