@@ -21,6 +21,9 @@ up: $(VENV)/.installed ## install and start everything
 test: $(VENV)/.installed-dev ## fast tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not crash and not soak"
 
+test-sam2: $(VENV)/.installed-dev $(SAM2)/.installed ## the SAM2 worker against the official predictor
+	$(BIN)/python -m pytest -m sam2
+
 test-crash: $(VENV)/.installed-dev ## kills real processes of a running system
 	$(BIN)/python -m pytest -m crash
 

@@ -75,7 +75,9 @@ def note():
     frame = sys._getframe(2)
     while frame and frame.f_globals.get("__name__") in ("os", "collections.abc"):
         frame = frame.f_back
-    if frame and frame.f_code.co_filename.startswith(HOUSE):
+    file = frame.f_code.co_filename if frame else ""
+    # The Makefile's environments lie inside the house, and are not ours.
+    if file.startswith(HOUSE) and "site-packages" not in file:
         caught.append(f"{frame.f_code.co_filename}:{frame.f_lineno}")
 class Watched(type(os.environ)):
     def __getitem__(self, key):
