@@ -126,9 +126,9 @@ def _run(options: argparse.Namespace) -> None:
         )
     summary = done.summary
     console.print(
-        f"{summary['total_rows']:,} frames, {summary['predicted_change_points']:,} changes of "
-        f"behaviour, {summary['flagged_frames']:,} frames to look at in "
-        f"{summary['windows_count']:,} windows."
+        f"Frames: {summary['total_rows']:,}. Changes of behaviour: "
+        f"{summary['predicted_change_points']:,}. Frames to look at: "
+        f"{summary['flagged_frames']:,}, in {summary['windows_count']:,} window(s)."
     )
     for name, found in done.masks["objects"].items():
         if not found["frames"]:
