@@ -18,7 +18,7 @@ def check_spec(name: str, asset: str, description: str) -> dg.AssetCheckSpec:
     """A blocking check of one artifact, per video: one bad video never blocks another."""
     with warnings.catch_warnings():
         # Checks per partition are a preview in this pinned version; without them one bad video
-        # would block every other (findings, docs/decisions.md).
+        # would block every other.
         warnings.simplefilter("ignore", dg.PreviewWarning)
         return dg.AssetCheckSpec(
             name, asset=asset, description=description, blocking=True, partitions_def=videos

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "jobs": {"compute", "resources", "assets", "jobs"},
     "sensors": {"compute", "resources", "assets", "jobs", "sensors", "run_queue"},
 }
-# The seams that design.md names, and what builds on everything.
+# The rooms in the order data flows, and what builds on everything.
 BUILDERS = {"definitions.py", "cli.py", "commands", "services"}
 
 
