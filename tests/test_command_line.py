@@ -68,7 +68,7 @@ def test_one_typed_line_gives_the_whole_results_folder(
     done, out = typed
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{out / 'clip'}\n", "a script takes the folder from standard output"
-    assert "30 frames" in done.stderr
+    assert "Frames: 30." in done.stderr
     assert "Traceback" not in done.stderr
     assert "Warning" not in done.stderr
     assert {path.name for path in (out / "clip").iterdir()} == {
