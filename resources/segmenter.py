@@ -61,10 +61,6 @@ class Segmenter(dg.ConfigurableResource):
         """The models known now. Raises PermanentProblem where the user's file has a mistake."""
         return ModelRegistry(self._home())
 
-    def needs_gpu(self, name: str) -> bool:
-        """Whether that segmenter uses the GPU where there is one. Raises as ``segment`` does."""
-        return self.registry().get(name).kind == "sam2"
-
     def segment(
         self,
         context: Context,
