@@ -146,9 +146,10 @@ class ArtifactStore(dg.ConfigurableResource):
         if self.is_local:
             home = Path(str(folder))
             home.mkdir(parents=True, exist_ok=True)
-            _remove_dead_drafts(home)
-            mine = f"{_machine()}-{os.getpid()}-{secrets.token_hex(3)}"
-            draft = home / f".draft-{artifact}-{mine}"
+            remove_dead_drafts(home)
+            for aside in home.glob(".old-*"):
+                shutil.rmtree(aside, ignore_errors=True)
+            draft = home / draft_name(artifact)
             draft.mkdir()
         else:
             draft = Path(tempfile.mkdtemp(prefix=f"tailor-{artifact}-"))
@@ -311,19 +312,32 @@ def _machine() -> str:
     return sha256(platform.node().encode()).hexdigest()[:8]
 
 
-def _remove_dead_drafts(folder: Path) -> None:
-    """Delete what a killed process left: its draft folders carry its machine and process id."""
+def draft_name(what: str) -> str:
+    """A new folder name that says which process of which machine works in it."""
+    return f".draft-{what}-{_machine()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+def _is_alive(pid: int) -> bool:
     import psutil
 
+    try:
+        # A killed process whose parent does not ask for it keeps its number and does nothing.
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def remove_dead_drafts(folder: Path) -> None:
+    """Delete what a killed process left: its draft folders carry its machine and process id."""
     for draft in folder.glob(".draft-*"):
         maker = _DRAFT_MAKER.fullmatch(draft.name)
         dead_here = (
             maker is not None
             and maker["machine"] == _machine()
-            and not psutil.pid_exists(int(maker["pid"]))
+            and not _is_alive(int(maker["pid"]))
         )
         with suppress(FileNotFoundError):
             if dead_here or time.time() - draft.stat().st_mtime > _DRAFT_LIFETIME_S:
                 shutil.rmtree(draft, ignore_errors=True)
-    for aside in folder.glob(".old-*"):
-        shutil.rmtree(aside, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,9 +43,14 @@ def run_one_video(
     if not video.is_file():
         what = "is a folder" if video.is_dir() else "is not there"
         raise PermanentProblem(f"{video} {what}: give the path of one video file.")
+    from resources.artifact_store import draft_name, remove_dead_drafts
+
     try:
         out.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".tailor-", dir=out))
+        # What a killed run left holds a whole copy of its video.
+        remove_dead_drafts(out)
+        work = out / draft_name("run")
+        work.mkdir()
     except OSError as error:
         raise PermanentProblem(
             f"Results cannot be written to {out} ({error.strerror}): give another --out."
