@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from toy_services import (
 )
 
 from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.services import postgres
 from tailor_assets.services.postgres import embedded_postgres
 from tailor_assets.services.processes import Service, Services
 from tailor_assets.services.sockets import socket_folder
@@ -124,6 +126,26 @@ def test_a_number_left_in_the_pid_file_by_a_power_cut_does_not_keep_the_database
     (data / "postmaster.pid").write_text(f"{os.getpid()}\n{data}\n")
     with embedded_postgres(data, log) as server:
         assert psutil.Process(server.pid).name() == "postgres"
+    assert processes_of(data) == []
+
+
+@pytest.mark.parametrize("stays_for", [1.0, float("inf")])
+def test_what_a_killed_database_server_left_running_does_not_keep_the_next_from_starting(
+    home: Path, stays_for: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_ORPHANS_TIMEOUT_SECONDS", 3)
+    data, log = home / "postgres", home / "postgres.log"
+    with embedded_postgres(data, log) as killed:
+        server = psutil.Process(killed.pid)
+        orphan = server.children()[0]
+        orphan.suspend()  # else it would notice at once that its server is gone
+        server.kill()
+        waking = threading.Timer(min(stays_for, 60), orphan.resume)
+        waking.start()
+        with embedded_postgres(data, log) as started:
+            assert started.pid != killed.pid
+            assert not psutil.pid_exists(orphan.pid) or orphan.status() == psutil.STATUS_ZOMBIE
+        waking.cancel()
     assert processes_of(data) == []
 
 

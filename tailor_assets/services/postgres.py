@@ -12,7 +12,7 @@ import subprocess
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from tailor_assets.services.sockets import (
 
 _START_TIMEOUT_SECONDS = 60
 _STOP_TIMEOUT_SECONDS = 30
+# A killed server's other processes see that it is gone within milliseconds; a busy disk takes longer.
+_ORPHANS_TIMEOUT_SECONDS = 10
 _SOCKET_NAME = ".s.PGSQL.5432"
 # PostgreSQL refuses to run as root; there it runs as this user.
 _USER_INSTEAD_OF_ROOT = "pgserver"
@@ -102,6 +104,7 @@ class _Server:
         """Start the server unless it runs; wait until it takes connections."""
         if self.running_pid() is not None:
             return
+        self._end_orphans()
         # Left from a power cut or a kill. PostgreSQL refuses to start if the number in them has been
         # given to another process since; that no server runs here has just been established.
         for left_over in (
@@ -117,6 +120,31 @@ class _Server:
             "pg_ctl", "start", "--wait", f"--timeout={_START_TIMEOUT_SECONDS}", "--silent",
             "--pgdata", str(self._data), "--options", options, doing="start",
         )  # fmt: skip
+
+    def _end_orphans(self) -> None:
+        """Wait until no process of an earlier, killed server is left; kill those that stay.
+
+        They hold its shared memory, and the next server refuses to start beside them. Without their
+        server they finish nothing that counts: the start replays the log.
+        """
+        self._wait_for_orphans()
+        for process in self._orphans():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._wait_for_orphans()  # if even that ends them not, PostgreSQL says what is in its way
+
+    def _wait_for_orphans(self) -> None:
+        deadline = time.monotonic() + _ORPHANS_TIMEOUT_SECONDS
+        while self._orphans() and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def _orphans(self) -> list[psutil.Process]:
+        # By where they work: their command lines say only what each is for. A zombie works nowhere.
+        return [
+            process
+            for process in psutil.process_iter(["name", "cwd"])
+            if process.info["name"] == "postgres" and process.info["cwd"] == str(self._data)
+        ]
 
     def stop(self) -> None:
         """Stop the server; connections of clients are closed."""
