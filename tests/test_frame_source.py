@@ -177,6 +177,17 @@ def test_a_slow_reader_does_not_fill_the_memory(tmp_path: Path) -> None:
     assert most - before < 60e6  # all frames would be 830 MB
 
 
+def test_as_many_frames_are_held_ready_as_were_asked_for(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", frames=100)
+    with read_frames(path, prefetch=16) as frames:
+        deadline = time.monotonic() + 10
+        while frames._queue.qsize() < 16 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        assert frames._queue.qsize() == 16
+        assert [index for index, _ in frames] == list(range(100))
+
+
 def test_stopping_early_ends_the_background_thread(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", frames=300)
     with read_frames(path) as frames:

@@ -1,8 +1,9 @@
-"""The frames of a video as arrays, one after the other, decoded ahead of the one who reads them.
+"""The frames of a video as arrays, in order or backwards, decoded ahead of the one who reads them.
 
-Decoding is PyAV's alone for now. decord is a little faster with whole RGB frames, but it decodes
-without back-pressure (a slow reader fills the memory) and always converts to RGB; here the luma
-plane is taken as it is, and only the frames asked for are converted (benchmarks/frames.py).
+Two decoders stand behind it. PyAV reads every video, has back-pressure, takes the luma plane as it
+is and converts only the frames asked for. decord gives the same pictures of some videos; which of
+the two reads a video, and why, is ``decoder_choice``'s to say. A frame's time is never a decoder's
+word: whoever wants it looks the frame up in the times that ``probe_video`` found in the container.
 """
 
 from __future__ import annotations
@@ -13,20 +14,24 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
-import cv2
 import numpy as np
 
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.recording.decoding import Orientation, orientation_of
-from tailor_assets.compute.recording.frame_pixels import gray_picture, rgb_picture
-from tailor_assets.compute.recording.selected_frames import check_source_frames, decode_selected
-
-Pixels = Literal["rgb", "gray"]
+from tailor_assets.compute.recording.backward_frames import pictures_backwards
+from tailor_assets.compute.recording.decoder_choice import (
+    DecoderInUse,
+    DecoderWish,
+    pictures_by_choice,
+)
+from tailor_assets.compute.recording.selected_frames import check_source_frames, first_frame
+from tailor_assets.compute.recording.upright_pictures import PictureMaker, Pixels
 
 # Enough to ride out a decoder's bursts; four 4K RGB frames are 100 MB, four of 640x480 4 MB.
 PREFETCHED_FRAMES = 4
+# Pictures held to be handed out in reverse: 325 of 512x512 in RGB, 81 of 1024x1024.
+HELD_BYTES = 256_000_000
 
 
 def read_frames(
@@ -36,6 +41,8 @@ def read_frames(
     pixels: Pixels = "rgb",
     size: tuple[int, int] | None = None,
     timestamps_s: np.ndarray | None = None,
+    prefetch: int = PREFETCHED_FRAMES,
+    decoder: DecoderWish = "auto",
 ) -> FrameReader:
     """Read frames of a video sequentially, upright, in bounded memory.
 
@@ -45,8 +52,8 @@ def read_frames(
             for source_frame, picture in frames:
                 ...
 
-    A background thread decodes up to four frames ahead and then waits. Leaving the ``with`` block,
-    by the end, ``break`` or an exception, stops it.
+    A background thread decodes up to ``prefetch`` frames ahead and then waits. Leaving the ``with``
+    block, by the end, ``break`` or an exception, stops it.
 
     Args:
         source_frames: int64 [M], sorted, unique indices in the order of ``probe_video``; None for
@@ -56,37 +63,106 @@ def read_frames(
         size: (width, height) to resize the upright picture to (area averaging when shrinking).
         timestamps_s: float64 [N] of *all* frames of the video, from ``probe_video``; optional.
             With them, packets that no chosen frame needs are not decoded.
+        prefetch: frames held ready, at least 1.
+        decoder: ``"auto"`` takes what was measured to be faster (PyAV, in everything measured so
+            far); ``"decord"`` takes decord wherever it gives the same pictures in bounded memory,
+            else PyAV; ``"pyav"`` takes PyAV. The reader's ``decoder`` and ``decoder_reason`` say
+            which it is.
 
     Returns:
         A context manager and iterator of (source_frame, picture); each picture is the caller's.
 
     Raises:
         PermanentProblem: while iterating, for a file that cannot be read or has no such frame; at
-            once for a bad selection, size or kind of pixels.
+            once for a bad selection, size, kind of pixels, prefetch or decoder.
     """
-    if pixels not in ("rgb", "gray"):
-        raise PermanentProblem(f"Pixels can be 'rgb' or 'gray', not {pixels!r}; choose one.")
-    if size is not None and (len(size) != 2 or min(size) < 1):
-        raise PermanentProblem(f"A size is (width, height) in whole pixels, not {size!r}.")
-    return FrameReader(
-        _pictures(path, check_source_frames(source_frames), pixels, size, timestamps_s)
+    make = _picture_maker(pixels, size)
+    if decoder not in ("auto", "pyav", "decord"):
+        raise PermanentProblem(
+            f"A decoder can be 'auto', 'pyav' or 'decord', not {decoder!r}; choose one."
+        )
+    if prefetch < 1:
+        raise PermanentProblem(f"At least 1 frame is decoded ahead, not {prefetch}.")
+    in_use = DecoderInUse()
+    pictures = pictures_by_choice(
+        path, check_source_frames(source_frames), make, timestamps_s, decoder, in_use
     )
+    return FrameReader(pictures, prefetch, in_use, threading.Event())
+
+
+def read_frames_backwards(
+    path: str | Path,
+    source_frames: np.ndarray | None = None,
+    *,
+    pixels: Pixels = "rgb",
+    size: tuple[int, int] | None = None,
+    timestamps_s: np.ndarray | None = None,
+    held_bytes: int = HELD_BYTES,
+) -> FrameReader:
+    """Read frames of a video from the last to the first, in bounded memory.
+
+    The pictures are those of ``read_frames``, exactly. Video decodes forward only, so blocks of it
+    are decoded from a key frame on, held, and handed out in reverse, while the block before is
+    being decoded. ``size`` is applied before pictures are held, so a small one makes blocks long.
+
+    Cost: with ``timestamps_s``, H.264 in MP4 or MKV and videos of pictures that stand alone are
+    decoded once, packets that no chosen frame needs left out. All others are decoded once more
+    beforehand, to count their frames. Where key frames are further apart than a block of B pictures
+    (half of ``held_bytes``), G pictures between two of them are decoded about G / 2B times over;
+    so is a video that cannot be entered in its middle (times missing or repeated).
+
+    Args:
+        source_frames: int64 [M], *ascending*, unique, as in ``read_frames``; None for all.
+        held_bytes: how many bytes of pictures may be held; at least two pictures are.
+
+    The other arguments, and what is returned, are those of ``read_frames``.
+
+    Raises:
+        PermanentProblem: at once for bad arguments and a file that cannot be opened; while
+            iterating for one that cannot be decoded or has no such frame.
+    """
+    make = _picture_maker(pixels, size)
+    wanted = check_source_frames(source_frames)
+    stop = threading.Event()
+    in_use = DecoderInUse("pyav", "only PyAV reads backwards")
+    if wanted is not None and wanted.size == 0:
+        return FrameReader((_ for _ in ()), 1, in_use, stop)
+    # One block waits in the queue to be read, one is being decoded.
+    block = max(1, held_bytes // (2 * make(first_frame(path)).nbytes))
+    pictures = pictures_backwards(path, wanted, make, timestamps_s, block, stop)
+    return FrameReader(pictures, block, in_use, stop)
 
 
 class FrameReader(Iterator[tuple[int, np.ndarray]]):
     """Iterator over (source_frame, picture) that a background thread keeps a little ahead of."""
 
-    def __init__(self, pictures: Iterator[tuple[int, np.ndarray]]) -> None:
+    def __init__(
+        self,
+        pictures: Iterator[tuple[int, np.ndarray]],
+        prefetch: int,
+        in_use: DecoderInUse,
+        stop: threading.Event,
+    ) -> None:
+        self._in_use = in_use
         self._queue: queue.Queue[tuple[int, np.ndarray] | BaseException | None] = queue.Queue(
-            PREFETCHED_FRAMES
+            prefetch
         )
-        stop = threading.Event()
         # The thread knows the queue and not the reader, so a reader that is dropped is collected.
         thread = threading.Thread(
             target=_fill, args=(pictures, self._queue, stop), name="read_frames", daemon=True
         )
         self._close = weakref.finalize(self, _stop, thread, self._queue, stop)
         thread.start()
+
+    @property
+    def decoder(self) -> str:
+        """``"pyav"`` or ``"decord"``: what decodes now, known once the first frame is here."""
+        return self._in_use.name
+
+    @property
+    def decoder_reason(self) -> str:
+        """Why that decoder, in half a sentence."""
+        return self._in_use.reason
 
     def __enter__(self) -> Self:
         return self
@@ -118,6 +194,14 @@ class FrameReader(Iterator[tuple[int, np.ndarray]]):
         self._close()
 
 
+def _picture_maker(pixels: Pixels, size: tuple[int, int] | None) -> PictureMaker:
+    if pixels not in ("rgb", "gray"):
+        raise PermanentProblem(f"Pixels can be 'rgb' or 'gray', not {pixels!r}; choose one.")
+    if size is not None and (len(size) != 2 or min(size) < 1):
+        raise PermanentProblem(f"A size is (width, height) in whole pixels, not {size!r}.")
+    return PictureMaker(pixels, size)
+
+
 def _fill(
     pictures: Iterator[tuple[int, np.ndarray]], filled: queue.Queue, stop: threading.Event
 ) -> None:
@@ -143,26 +227,3 @@ def _stop(thread: threading.Thread, filled: queue.Queue, stop: threading.Event) 
             filled.get(timeout=0.01)  # make room, so that a waiting put returns
         except queue.Empty:
             thread.join(timeout=0.01)
-
-
-def _pictures(
-    path: str | Path,
-    source_frames: np.ndarray | None,
-    pixels: Pixels,
-    size: tuple[int, int] | None,
-    timestamps_s: np.ndarray | None,
-) -> Iterator[tuple[int, np.ndarray]]:
-    orientation: Orientation | None = None
-    for source_frame, frame in decode_selected(path, source_frames, timestamps_s):
-        if orientation is None:
-            orientation = orientation_of(frame)
-        stored = gray_picture(frame) if pixels == "gray" else rgb_picture(frame)
-        picture = orientation.apply(stored)
-        if size is not None and (picture.shape[1], picture.shape[0]) != tuple(size):
-            shrinks = size[0] * size[1] < picture.shape[0] * picture.shape[1]
-            picture = cv2.resize(
-                picture, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-            )
-        if pixels == "gray" and picture is stored:
-            picture = stored.copy()  # a view of the decoder's own reference picture
-        yield source_frame, picture

@@ -62,6 +62,16 @@ class PacketPlan:
             )
         )
 
+    def restarts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where decoding can start and show nothing of before: (packets, their source frames).
+
+        int64 [R] each, ascending, the first 0.
+        """
+        packets = np.union1d(np.zeros(1, np.int64), np.flatnonzero(self.restart))
+        shown_before = np.maximum.accumulate(np.concatenate([[-1], self.source_frame]))[packets]
+        shown_next = np.minimum.accumulate(self.source_frame[::-1])[::-1][packets]
+        return packets[shown_next > shown_before], shown_next[shown_next > shown_before]
+
     def parts(self, frames: int) -> list[tuple[int, int]]:
         """Ranges of packets that decode independently, of at least ``frames`` decoded frames."""
         decoded = np.cumsum(self.keep)

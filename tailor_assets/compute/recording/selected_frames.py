@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import av.error
 import numpy as np
@@ -33,6 +34,19 @@ def check_source_frames(source_frames: np.ndarray | None) -> np.ndarray | None:
             "Source frames must be ascending, without repeats, and not negative; sort them first."
         )
     return chosen
+
+
+def first_frame(path: str | Path) -> VideoFrame:
+    """Decode the first frame as stored.
+
+    Raises:
+        PermanentProblem: the file cannot be opened or holds no picture.
+    """
+    with open_video(path) as video:
+        for frame in decode_frames(video):
+            return frame
+        refuse_damage(video)
+    raise AssertionError("refuse_damage raises where there is no frame")
 
 
 def decode_selected(
@@ -85,10 +99,10 @@ class PartDecoder:
         try:
             for index, packet in self._packets:
                 if index >= start and self._plan.keep[index]:
-                    yield from _as_expected(stream.decode(packet), expected)
+                    yield from as_expected(stream.decode(packet), expected)
                 if index == stop - 1:
                     break
-            yield from _as_expected(stream.decode(None), expected)
+            yield from as_expected(stream.decode(None), expected)
             stream.codec_context.flush_buffers()  # ready for the next part
         except (av.error.FFmpegError, ValueError) as problem:
             raise PlanFailed from problem
@@ -100,9 +114,17 @@ class PlanFailed(Exception):
     """Decoding by plan did not give the planned frames; every frame must be decoded."""
 
 
-def _as_expected(
+def as_expected(
     frames: Iterable[VideoFrame], expected: Iterator[tuple[int, int, bool]]
 ) -> Iterator[tuple[int, VideoFrame]]:
+    """Yield (source_frame, frame) of the wanted ones of a plan's frames.
+
+    Args:
+        expected: (pts, source_frame, wanted) of each frame to come, as ``PacketPlan.expected``.
+
+    Raises:
+        PlanFailed: at the first frame that is not the one expected, or is marked as broken.
+    """
     for frame in frames:
         pts, source_frame, wanted = next(expected, (None, -1, False))
         if frame.pts != pts or frame.is_corrupt:
@@ -116,7 +138,7 @@ def _decode_planned(path: str | Path, plan: PacketPlan) -> Iterator[tuple[int, V
     with open_video(path) as video:
         frames = decode_frames(video, plan.keep)
         try:
-            for index, frame in _as_expected(frames, iter(plan.expected())):
+            for index, frame in as_expected(frames, iter(plan.expected())):
                 if video.decode_errors:
                     return
                 yield index, frame
@@ -142,8 +164,12 @@ def _decode_counted(
                 if target is None:
                     return
         refuse_damage(video)
-        missing = 1 + sum(1 for _ in remaining)
-        raise PermanentProblem(
-            f"{video.path.name} has {video.frames} frames, so {missing} of the wanted frames, from "
-            f"frame {target} on, do not exist; was the video replaced? Probe it again."
-        )
+        refuse_missing_frames(video, wanted[wanted >= target])
+
+
+def refuse_missing_frames(video: OpenVideo, missing: np.ndarray) -> NoReturn:
+    """After the last frame: raise PermanentProblem for the wanted frames that did not come."""
+    raise PermanentProblem(
+        f"{video.path.name} has {video.frames} frames, so {missing.size} of the wanted frames, from "
+        f"frame {missing[0]} on, do not exist; was the video replaced? Probe it again."
+    )
