@@ -5,7 +5,8 @@ import pytest
 from pycocotools import mask as coco
 
 from tailor_assets.compute.mask_convert import encode_coco_rle, iter_coco_rle, to_dense
-from tailor_assets.compute.mask_file import MaskReader, MaskWriter
+from tailor_assets.compute.mask_file import MaskReader
+from tailor_assets.compute.mask_writer import MaskWriter
 
 
 @pytest.mark.parametrize("density", [0.0, 0.01, 0.5, 0.99, 1.0])

@@ -1,31 +1,28 @@
-"""The masks NPZ: written one frame at a time, read one frame at a time, opened by ``numpy.load``.
+"""The masks NPZ, read one frame at a time; ``numpy.load`` opens it too.
 
 The layout is documented for users in ``docs/data_formats.md``. Masks are bit-packed in chunks of 64
 frames, because a chunk is then small enough to inflate in under a millisecond (random access) and
-large enough for deflate to find the likeness between neighbouring frames.
+large enough for deflate to find the likeness between neighbouring frames. ``mask_writer`` writes it.
 """
 
 import io
 import os
-import re
-import secrets
 import struct
 import zipfile
 import zlib
-from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
 from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.compute.mask_state import MaskState
 
-MASK_FORMAT_VERSION = 1
-DEFAULT_CHUNK_FRAMES = 64
+MASK_FORMAT_VERSION = 2
+"""2 added ``<object>_state``; files of 1 are read as well."""
+_READ_VERSIONS = (1, 2)
 
-OBJECT_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 # What numpy and zipfile raise for bytes that are not what they should be.
 _DAMAGE = (
     LookupError,
@@ -39,188 +36,6 @@ _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-# A zip entry carries a date; a fixed one makes equal masks equal bytes.
-_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
-_EMPTY_BBOX = (-1, -1, -1, -1)
-
-
-def mask_geometry(mask: np.ndarray) -> tuple[int, tuple[int, int, int, int], tuple[float, float]]:
-    """Area, bounding box and centroid of one mask.
-
-    ``mask`` is bool [H, W]. Returns (area in pixels, (min_row, min_col, max_row, max_col)
-    half-open, (row, col) centroid in pixels), as scikit-image's ``regionprops`` defines them. An
-    empty mask has area 0, a bounding box of -1 and a centroid of NaN: its place is not known, and
-    0 would be one.
-    """
-    rows = np.flatnonzero(mask.any(axis=1))
-    if rows.size == 0:
-        return 0, _EMPTY_BBOX, (float("nan"), float("nan"))
-    r0, r1 = int(rows[0]), int(rows[-1]) + 1
-    cols = np.flatnonzero(mask[r0:r1].any(axis=0))
-    c0, c1 = int(cols[0]), int(cols[-1]) + 1
-    crop = mask[r0:r1, c0:c1]
-    per_row = np.count_nonzero(crop, axis=1)
-    per_col = np.count_nonzero(crop, axis=0)
-    area = int(per_row.sum())
-    row = r0 + float(per_row @ np.arange(r1 - r0)) / area
-    col = c0 + float(per_col @ np.arange(c1 - c0)) / area
-    return area, (r0, c0, r1, c1), (row, col)
-
-
-class MaskWriter:
-    """Streams masks of several objects into one NPZ.
-
-    Use as a context manager. On a clean exit the file appears at ``path`` whole; on an exception
-    nothing is left. Memory: one chunk of packed masks per object, plus some 80 bytes per frame.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        objects: Sequence[str],
-        height: int,
-        width: int,
-        segmenter: str,
-        chunk_frames: int = DEFAULT_CHUNK_FRAMES,
-    ) -> None:
-        """Open a temporary sibling of ``path``.
-
-        Raises ValueError for object names that are not ``[a-z][a-z0-9_]*`` or are repeated: they
-        become member names of the zip.
-        """
-        for name in objects:
-            if not OBJECT_NAME.fullmatch(name):
-                raise ValueError(f"object name {name!r} is not of the form [a-z][a-z0-9_]*")
-        if len(set(objects)) != len(objects) or not objects:
-            raise ValueError(f"object names must be given and differ, not {list(objects)}")
-        self.path = Path(path)
-        self.objects = tuple(objects)
-        self.height, self.width = height, width
-        self.chunk_frames = chunk_frames
-        self._segmenter = segmenter
-        self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
-        self._zip = zipfile.ZipFile(self._temporary, "w", zipfile.ZIP_DEFLATED, allowZip64=True)
-        self._pending: dict[str, list[np.ndarray]] = {name: [] for name in objects}
-        self._chunks_written = 0
-        # Arrays, not lists: an hour of frames is then a few megabytes and not hundreds.
-        self._source_frame = array("q")
-        self._pts = array("d")
-        self._score = {name: array("f") for name in objects}
-        self._area = {name: array("q") for name in objects}
-        self._bbox = {name: array("i") for name in objects}
-        self._centroid = {name: array("d") for name in objects}
-
-    def __len__(self) -> int:
-        """Frames appended so far."""
-        return len(self._source_frame)
-
-    def append(
-        self,
-        *,
-        source_frame: int,
-        timestamp_s: float,
-        masks: Mapping[str, np.ndarray],
-        scores: Mapping[str, float],
-    ) -> None:
-        """Add one frame.
-
-        ``masks``: bool [height, width] per object; ``scores``: mask quality 0..1 per object (0 =
-        lost). An object that is not in ``masks`` was not looked for or not found: its mask is empty
-        and its score 0. Raises ValueError on a wrong shape or an unknown object.
-        """
-        unknown = set(masks) - set(self.objects)
-        if unknown:
-            raise ValueError(f"unknown objects {sorted(unknown)}; the file has {self.objects}")
-        for name, mask in masks.items():
-            # Before anything is noted: a refused frame must not leave half a row behind.
-            if mask.shape != (self.height, self.width) or mask.dtype != np.bool_:
-                raise ValueError(
-                    f"mask of {name} is {mask.dtype} {mask.shape}, not bool "
-                    f"{(self.height, self.width)}"
-                )
-        self._source_frame.append(int(source_frame))
-        self._pts.append(float(timestamp_s))
-        for name in self.objects:
-            mask = masks[name] if name in masks else np.zeros((self.height, self.width), bool)
-            area, bbox, centroid = mask_geometry(mask)
-            self._pending[name].append(np.packbits(mask.reshape(-1)))
-            self._score[name].append(float(scores.get(name, 0.0)) if area else 0.0)
-            self._area[name].append(area)
-            self._bbox[name].extend(bbox)
-            self._centroid[name].extend(centroid)
-        if len(self._pending[self.objects[0]]) == self.chunk_frames:
-            self._flush()
-
-    def _flush(self) -> None:
-        for name in self.objects:
-            rows = self._pending[name]
-            if rows:
-                self._write_array(f"{name}_{self._chunks_written:05d}", np.stack(rows))
-                rows.clear()
-        self._chunks_written += 1
-
-    def _write_array(self, member: str, array: np.ndarray) -> None:
-        info = zipfile.ZipInfo(f"{member}.npy", _ZIP_DATE)
-        info.compress_type = zipfile.ZIP_DEFLATED
-        # The zip's own level is not used where a ZipInfo is given, and the default of 6 costs twice
-        # the time to write and to read for a file that is small already.
-        info._compresslevel = 1  # type: ignore[attr-defined]
-        with self._zip.open(info, "w", force_zip64=True) as stream:
-            np.lib.format.write_array(stream, array, allow_pickle=False)
-
-    def commit(self) -> None:
-        """Write what is pending and the tables, and put the file in its place."""
-        if self._pending[self.objects[0]]:
-            self._flush()
-        n = len(self._source_frame)
-        self._write_array("format_version", np.array(MASK_FORMAT_VERSION, np.int64))
-        self._write_array("shape", np.array([self.height, self.width], np.int64))
-        self._write_array("objects", np.array(self.objects))
-        self._write_array("segmenter", np.array(self._segmenter))
-        self._write_array("chunk_frames", np.array(self.chunk_frames, np.int64))
-        self._write_array("frame_index", np.arange(n, dtype=np.int64))
-        self._write_array("source_frame", np.array(self._source_frame, np.int64))
-        self._write_array("pts", np.array(self._pts, np.float64))
-        for name in self.objects:
-            self._write_array(f"{name}_score", np.array(self._score[name], np.float32))
-            self._write_array(f"{name}_area", np.array(self._area[name], np.int64))
-            self._write_array(f"{name}_bbox", np.array(self._bbox[name], np.int32).reshape(n, 4))
-            self._write_array(
-                f"{name}_centroid", np.array(self._centroid[name], np.float64).reshape(n, 2)
-            )
-        self._zip.close()
-        with open(self._temporary, "rb+") as stream:
-            os.fsync(stream.fileno())
-        os.replace(self._temporary, self.path)
-
-    def abort(self) -> None:
-        """Leave nothing behind."""
-        try:
-            self._zip.close()
-        finally:
-            # Closing writes the zip's directory, which a full disk refuses.
-            self._temporary.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        """Return the writer itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Commit on a clean exit, leave nothing on an exception."""
-        if kind is not None:
-            self.abort()
-            return
-        try:
-            self.commit()
-        except BaseException:
-            self.abort()
-            raise
 
 
 class MaskReader:
@@ -236,11 +51,12 @@ class MaskReader:
         try:
             self._npz = np.load(self.path, allow_pickle=False)
             version = int(self._npz["format_version"])
-            if version != MASK_FORMAT_VERSION:
+            if version not in _READ_VERSIONS:
                 raise PermanentProblem(
                     f"{self.path.name} is a masks file of format {version}, and this program reads "
-                    f"format {MASK_FORMAT_VERSION}: segment the video again or update tailor."
+                    f"formats up to {MASK_FORMAT_VERSION}: segment the video again or update tailor."
                 )
+            self._has_states = version >= 2
             self.height, self.width = (int(v) for v in self._npz["shape"])
             self.objects: tuple[str, ...] = tuple(str(v) for v in self._npz["objects"])
             self.segmenter = str(self._npz["segmenter"])
@@ -269,7 +85,14 @@ class MaskReader:
         n = self.source_frame.shape[0]
         if min(self._chunk_frames, self.height, self.width, len(self.objects)) < 1:
             raise ValueError("no picture size or no object")
-        columns = {"score": (n,), "area": (n,), "bbox": (n, 4), "centroid": (n, 2)}
+        columns: dict[str, tuple[int, ...]] = {
+            "score": (n,),
+            "area": (n,),
+            "bbox": (n, 4),
+            "centroid": (n, 2),
+        }
+        if self._has_states:
+            columns["state"] = (n,)
         shapes = [(self.timestamp_s, (n,))] + [
             (self._npz[f"{name}_{column}"], shape)
             for name in self.objects
@@ -297,6 +120,16 @@ class MaskReader:
     def centroid(self, name: str) -> np.ndarray:
         """Centroids (row, col) in pixels, float64 [N, 2]; NaN where the mask is empty."""
         return self._table(name, "centroid")
+
+    def state(self, name: str) -> np.ndarray:
+        """What happened to the object in each frame, uint8 [N]: the numbers of ``MaskState``.
+
+        Files of format 1 do not say: LOST where the mask is empty, else TRACKED.
+        """
+        if self._has_states:
+            return self._table(name, "state")
+        tracked = self.area(name) > 0
+        return np.where(tracked, np.uint8(MaskState.TRACKED), np.uint8(MaskState.LOST))
 
     def _table(self, name: str, column: str) -> np.ndarray:
         self._known(name)
@@ -354,11 +187,16 @@ class MaskReader:
 
     def mask(self, name: str, row: int) -> np.ndarray:
         """Mask of one frame, bool [H, W]. Raises IndexError outside the file."""
+        return self.unpack(self.packed(name, row)[None])[0]
+
+    def packed(self, name: str, row: int) -> np.ndarray:
+        """Packed mask of one frame, uint8 [ceil(H*W/8)]. Raises IndexError outside the file."""
         self._known(name)
         if not 0 <= row < len(self):
             raise IndexError(f"frame {row} is not among the {len(self)} of {self.path.name}")
         number, offset = divmod(row, self._chunk_frames)
-        return self.unpack(self._chunk(name, number)[offset : offset + 1])[0]
+        packed: np.ndarray = self._chunk(name, number)[offset]
+        return packed
 
     def iter_masks(
         self, name: str, start: int = 0, stop: int | None = None
