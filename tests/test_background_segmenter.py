@@ -13,7 +13,8 @@ from tailor_assets.compute.background.background_segmenter import (
     segment_with_background,
 )
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.mask_file import MaskReader, MaskWriter
+from tailor_assets.compute.mask_file import MaskReader
+from tailor_assets.compute.mask_writer import MaskWriter
 from tailor_assets.compute.prompts import ObjectPrompt
 
 
@@ -23,15 +24,19 @@ def rested(share: float, **how) -> Scene:
     return scene
 
 
-def segment(scene: Scene, folder: Path, clicks: dict[str, tuple[float, float, int]], **options):
-    """Write, segment and open; clicks are x, y, source frame."""
+Point = tuple[float, float, int]
+
+
+def segment(scene: Scene, folder: Path, clicks: dict[str, Point | list[Point]], **options):
+    """Write, segment and open; clicks are x, y, source frame, of an object one or several."""
     video = scene.write(folder / "scene.mp4")
     out = folder / "masks.npz"
     frames = np.arange(scene.frames)
     kinds = [(name, "nest" if name == "nest" else "animal") for name in clicks]
     prompts = [
-        ObjectPrompt(name, kind, *clicks[name], options.pop("origin", "run config"))
+        ObjectPrompt(name, kind, *point, "run config")
         for name, kind in kinds
+        for point in (clicks[name] if isinstance(clicks[name], list) else [clicks[name]])
     ]
     with MaskWriter(
         out,
@@ -133,6 +138,31 @@ def test_a_point_on_plain_floor_is_no_nest(tmp_path):
         assert not masks.score("nest").any()
 
 
+def test_a_nest_is_where_the_latest_point_says_and_the_mouse_before_it_stays(tmp_path):
+    scene = Scene(nest=(70, 70, 32), frames=90)
+    mouse = [click_in(scene, 45), (click_in(scene, 45)[0] + 3, click_in(scene, 45)[1], 45)]
+    floor, heap = (160.0, 120.0, 10), (66.0, 75.0, 40)
+    with segment(scene, tmp_path, {"mouse": mouse, "nest": [heap, floor]}) as masks:
+        rows, cols = np.mgrid[:HEIGHT, :WIDTH]
+        nest = np.hypot(cols - 70, rows - 70) < 31
+        assert iou(masks.mask("nest", 0), nest) < 0.1, "before its first point as at it"
+        assert np.array_equal(masks.mask("nest", 0), masks.mask("nest", 39))
+        assert iou(masks.mask("nest", 40), nest) > 0.85
+        assert np.array_equal(masks.mask("nest", 40), masks.mask("nest", 89))
+        corrected = [masks.mask("mouse", k) for k in range(40)]
+    with segment(scene, tmp_path, {"mouse": mouse, "nest": floor}) as masks:
+        for row, mask in enumerate(corrected):
+            assert np.array_equal(masks.mask("mouse", row), mask), row
+
+
+def test_several_points_on_one_frame_are_one_click(tmp_path):
+    scene = Scene(frames=60)
+    x, y, number = click_in(scene, 30)
+    with segment(scene, tmp_path, {"mouse": [(x, y, number), (x + 4, y, number)]}) as masks:
+        ious = [iou(masks.mask("mouse", k), scene.truth(k)) for k in range(0, 60, 5)]
+        assert np.median(ious) > 0.9
+
+
 def test_two_animals_keep_their_names(tmp_path):
     first = Scene(seed=3, frames=90)
     other = Scene(seed=3, frames=90)
@@ -150,6 +180,16 @@ def test_two_animals_keep_their_names(tmp_path):
             ious = [iou(masks.mask(name, k), own.truth(k)) for k in range(0, 90, 5)]
             assert np.median(ious) > 0.85
             assert min(ious) > 0.6
+        uncorrected = [masks.mask("left", k) for k in range(60)]
+
+    # A later point changes an animal's place from its frame on, and nothing before.
+    clicks["left"] = [clicks["left"], click_in(other, 60)]
+    with segment(pair, tmp_path, clicks) as masks:
+        for row, mask in enumerate(uncorrected):
+            assert np.array_equal(masks.mask("left", row), mask), row
+        for name, own in (("left", other), ("right", first)):
+            ious = [iou(masks.mask(name, k), own.truth(k)) for k in range(60, 90, 5)]
+            assert np.median(ious) > 0.85, name
 
 
 def test_progress_ends_with_all_rows(tmp_path):

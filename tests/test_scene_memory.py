@@ -7,7 +7,8 @@ import numpy as np
 from tailor_assets.compute.background.animal_detection import detect_animals
 from tailor_assets.compute.background.background_segmenter import segment_with_background
 from tailor_assets.compute.background.scene_memory import take_scene
-from tailor_assets.compute.mask_file import MaskReader, MaskWriter
+from tailor_assets.compute.mask_file import MaskReader
+from tailor_assets.compute.mask_writer import MaskWriter
 from tailor_assets.compute.prompts import ObjectPrompt
 
 FRAMES = np.arange(0, 90, 3)

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from tailor_assets.compute.background.background_segmenter import best_first
@@ -46,18 +45,4 @@ def detect_animals(
             best, best_value, best_frame = good, value, int(number)
     if seen < max(1, _SEEN_SHARE * len(samples.frames)):
         return []
-    points = []
-    for candidate in best:
-        depth = cv2.distanceTransform(np.pad(candidate.mask.astype(np.uint8), 1), cv2.DIST_L2, 5)[
-            1:-1, 1:-1
-        ]
-        row, col = np.unravel_index(int(depth.argmax()), depth.shape)
-        points.append(
-            (
-                float(candidate.box[1] + col),
-                float(candidate.box[0] + row),
-                best_frame,
-                candidate.quality,
-            )
-        )
-    return points
+    return [(*candidate.innermost_point(), best_frame, candidate.quality) for candidate in best]

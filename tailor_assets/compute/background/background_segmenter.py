@@ -5,6 +5,9 @@ appearance (``background_model``, ``animal_appearance``). The second finds candi
 (``body_mask``); they wait in a temporary file until all are known, are linked from the clicked
 frame to both ends (``animal_tracks``), and are written in order.
 
+A later point of an object corrects it from its frame on. What is learnt of the scene is learnt from
+each object's first point, so that the frames before a correction keep their masks to the pixel.
+
 An object's score is 0 where it is lost, else how much the mask looks like the whole animal of this
 recording: ``contrast * likeness * size``, each 0..1. Contrast falls where the animal stands out
 from the floor by less than a dozen standard deviations of the noise; likeness where its tone is not
@@ -17,21 +20,25 @@ animal is looked for in the nests by its tone alone; such a mask scores 0.15 to 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from tailor_assets.compute.background.animal_appearance import Click
 from tailor_assets.compute.background.animal_tracks import WORST_QUALITY, divide, follow
-from tailor_assets.compute.background.body_mask import BodyFinder, Candidate
+from tailor_assets.compute.background.background_model import BackgroundModel
+from tailor_assets.compute.background.body_mask import Appearance, BodyFinder, Candidate
 from tailor_assets.compute.background.candidate_store import CandidateStore
 from tailor_assets.compute.background.frame_samples import sample_frames
 from tailor_assets.compute.background.nest_region import grow_nest
 from tailor_assets.compute.background.scene_learning import Scene, learn_scene
 from tailor_assets.compute.background.scene_memory import take_scene
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.mask_file import MaskWriter
+from tailor_assets.compute.mask_writer import MaskWriter
 from tailor_assets.compute.prompts import ObjectPrompt
 from tailor_assets.compute.recording.frame_source import read_frames
+
+_T = TypeVar("_T")
 
 SEGMENTER_NAME = "background"
 _PROGRESS_EVERY = 16
@@ -55,13 +62,15 @@ def segment_with_background(
     prompts: Sequence[ObjectPrompt],
     objects: Sequence[tuple[str, str]],
     writer: MaskWriter,
+    video_timestamps_s: np.ndarray | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Segment the chosen frames of a video and append them to ``writer``, in order.
 
     ``source_frames`` int64 [N] (increasing) and ``timestamps_s`` float64 [N] name the frames;
     ``objects`` are (name, kind) of all objects of the template; an object without a prompt gets
-    empty masks. ``progress(done, total)`` counts rows. Memory does not grow with the recording
+    empty masks. ``prompts``: any number per object; those of one object on one frame are together
+    one click. ``progress(done, total)`` counts rows. Memory does not grow with the recording
     but for some hundred bytes per frame.
 
     Raises ``PermanentProblem`` when a prompt lies outside the picture or nothing can be read.
@@ -75,36 +84,35 @@ def segment_with_background(
                 f"{width}x{height} picture; give a point inside it."
             )
     kinds = dict(objects)
-    animals = [p for p in prompts if kinds.get(p.name, p.kind) == "animal"]
-    nests = [p for p in prompts if kinds.get(p.name, p.kind) == "nest"]
+    animals = _by_frame([p for p in prompts if kinds.get(p.name, p.kind) == "animal"])
+    nests = _by_frame([p for p in prompts if kinds.get(p.name, p.kind) == "nest"])
     empty = np.zeros((height, width), bool)
     if not total:
         return
-    scene = _scene(video_path, source_frames, animals)
+    clicks = [[_middle(group) for group in groups] for groups in animals.values()]
+    scene = _scene(video_path, source_frames, [own[0] for own in clicks], video_timestamps_s)
     model, appearance = scene.model, scene.appearance if animals else None
-    fixed = {p.name: grow_nest(model, p.x, p.y) for p in nests}
+    fixed = {name: _nest_over_time(model, nests[name], source_frames) for name in nests}
     with CandidateStore() as store:
         if appearance is not None:
-            nest = np.any([mask for mask, _ in fixed.values()], axis=0) if fixed else None
-            finder = BodyFinder(model, appearance, hideout=nest)
-            _collect(video_path, source_frames, finder, store, progress)
-        starts = [(int(np.abs(source_frames - p.source_frame).argmin()), p.x, p.y) for p in animals]
+            finders = _finders(model, appearance, list(fixed.values()))
+            _collect(video_path, source_frames, finders, store, progress)
         tracks = follow(
             store.records,
             store.first_of_rows(total),
-            starts,
+            [_clicked_places(own, source_frames) for own in clicks],
             body_length=2 * np.sqrt(appearance.area) if appearance is not None else 1.0,
             frames_per_row=float(np.median(np.diff(source_frames))) if total > 1 else 1.0,
         )
-        last = [(p.x, p.y) for p in animals]
+        names, last = list(animals), [(own[0].x, own[0].y) for own in clicks]
         for row in range(total):
             masks = {name: empty for name, _ in objects}
             scores = {name: 0.0 for name, _ in objects}
-            for name, (mask, score) in fixed.items():
-                masks[name], scores[name] = mask, score
+            for name, nest in fixed.items():
+                masks[name], scores[name] = _in_force(nest, row)
             for i, (mask, score, place) in _animals_of_row(store, tracks[:, row], last, empty):
-                masks[animals[i].name] = mask
-                scores[animals[i].name] = score * (0.5 if scene.resting else 1.0)
+                masks[names[i]] = mask
+                scores[names[i]] = score * (0.5 if scene.resting else 1.0)
                 last[i] = place
             writer.append(
                 source_frame=int(source_frames[row]),
@@ -116,15 +124,84 @@ def segment_with_background(
         progress(total, total)
 
 
+def _by_frame(prompts: Sequence[ObjectPrompt]) -> dict[str, list[list[ObjectPrompt]]]:
+    """Per object, its points in groups of one frame, by frame."""
+    groups: dict[str, dict[int, list[ObjectPrompt]]] = {}
+    for prompt in prompts:
+        groups.setdefault(prompt.name, {}).setdefault(prompt.source_frame, []).append(prompt)
+    return {name: [own[frame] for frame in sorted(own)] for name, own in groups.items()}
+
+
+def _middle(group: Sequence[ObjectPrompt]) -> ObjectPrompt:
+    """Of points on one frame, the one nearest to their mean, which may itself be beside the body."""
+    x, y = np.mean([(p.x, p.y) for p in group], axis=0)
+    return min(group, key=lambda p: (p.x - x) ** 2 + (p.y - y) ** 2)
+
+
+def _clicked_places(
+    clicks: Sequence[ObjectPrompt], source_frames: np.ndarray
+) -> list[tuple[int, float, float]]:
+    """(row, x, y) of an animal's clicks: the first on the nearest row, corrections never earlier."""
+    row = int(np.abs(source_frames - clicks[0].source_frame).argmin())
+    places = [(row, clicks[0].x, clicks[0].y)]
+    for click in clicks[1:]:
+        row = max(row, int(np.searchsorted(source_frames, click.source_frame)))
+        if row < len(source_frames):
+            places.append((row, click.x, click.y))
+    return places
+
+
+def _nest_over_time(
+    model: BackgroundModel, groups: Sequence[Sequence[ObjectPrompt]], source_frames: np.ndarray
+) -> list[tuple[int, tuple[np.ndarray, float]]]:
+    """(first row, (mask bool [H, W], score)) of a nest for each frame that it was pointed at in."""
+    nest: list[tuple[int, tuple[np.ndarray, float]]] = []
+    for group in groups:
+        grown = [grow_nest(model, p.x, p.y) for p in group]
+        mask = np.any([mask for mask, _ in grown], axis=0)
+        row = int(np.searchsorted(source_frames, group[0].source_frame)) if nest else 0
+        nest.append((row, (mask, max(score for _, score in grown))))
+    return nest
+
+
+def _finders(
+    model: BackgroundModel,
+    appearance: Appearance,
+    nests: Sequence[Sequence[tuple[int, tuple[np.ndarray, float]]]],
+) -> list[tuple[int, BodyFinder]]:
+    """(first row, finder): another one wherever a nest, which is a hideout, is another."""
+    if not nests:
+        return [(0, BodyFinder(model, appearance))]
+    rows = sorted({row for nest in nests for row, _ in nest})
+    hideouts = [np.any([_in_force(nest, row)[0] for nest in nests], axis=0) for row in rows]
+    return [
+        (row, BodyFinder(model, appearance, hideout=hideout))
+        for row, hideout in zip(rows, hideouts, strict=True)
+    ]
+
+
+def _in_force(periods: Sequence[tuple[int, _T]], row: int) -> _T:
+    """What holds in a row, of things that each hold from their row on; the first holds from 0."""
+    return next(thing for first, thing in reversed(periods) if first <= row)
+
+
 def _scene(
-    video_path: str | Path, source_frames: np.ndarray, animals: Sequence[ObjectPrompt]
+    video_path: str | Path,
+    source_frames: np.ndarray,
+    animals: Sequence[ObjectPrompt],
+    video_timestamps_s: np.ndarray | None,
 ) -> Scene:
     """The scene as the clicks explain it or, where all are automatic, as it was when found."""
     if animals and all(p.origin == "automatic" for p in animals):
         scene = take_scene(video_path, source_frames)
         if scene is not None:
             return scene
-    samples = sample_frames(video_path, source_frames, also=[p.source_frame for p in animals])
+    samples = sample_frames(
+        video_path,
+        source_frames,
+        also=[p.source_frame for p in animals],
+        timestamps_s=video_timestamps_s,
+    )
     clicks = [
         Click(int(np.abs(samples.source_frames - p.source_frame).argmin()), p.x, p.y)
         for p in animals
@@ -180,15 +257,15 @@ def best_first(candidates: Sequence[Candidate]) -> list[Candidate]:
 def _collect(
     video_path: str | Path,
     source_frames: np.ndarray,
-    finder: BodyFinder,
+    finders: Sequence[tuple[int, BodyFinder]],
     store: CandidateStore,
     progress: Callable[[int, int], None] | None,
 ) -> None:
     row_of = {int(f): row for row, f in enumerate(source_frames)}
-    frames = read_frames(video_path, source_frames, pixels=finder.model.signal.pixels)
+    frames = read_frames(video_path, source_frames, pixels=finders[0][1].model.signal.pixels)
     for number, frame in frames:
         row = row_of[number]
-        for candidate in finder.find(frame, number):
+        for candidate in _in_force(finders, row).find(frame, number):
             store.append(row, candidate)
         if progress is not None and row % _PROGRESS_EVERY == 0:
             progress(row, len(source_frames))

@@ -66,6 +66,13 @@ class Candidate:
     y: float
     quality: float
 
+    def innermost_point(self) -> tuple[float, float]:
+        """(x, y) px of the pixel farthest from the outline: inside a curled body too."""
+        padded = np.pad(self.mask.astype(np.uint8), 1)
+        depth = np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, 5))[1:-1, 1:-1]
+        row, col = np.unravel_index(int(depth.argmax()), depth.shape)
+        return float(self.box[1] + col), float(self.box[0] + row)
+
 
 class BodyFinder:
     """Finds candidates for one appearance in the frames of one background."""

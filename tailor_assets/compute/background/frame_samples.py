@@ -30,10 +30,12 @@ def sample_frames(
     source_frames: np.ndarray,
     *,
     also: Sequence[int] = (),
+    timestamps_s: np.ndarray | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FrameSamples:
     """Read up to 64 of ``source_frames``, evenly spread, and those named in ``also``.
 
+    ``timestamps_s`` as for ``read_frames``: of all frames of the video, to decode less of it.
     Colour is dropped where the recording has none. Raises ``PermanentProblem`` when no frame can
     be read.
     """
@@ -43,13 +45,11 @@ def sample_frames(
             "There is no frame to learn the background from: no frames were chosen from the "
             "recording. Choose a smaller stride, or leave it out."
         )
-    count = min(len(wanted), SAMPLE_COUNT)
-    spread = wanted[np.linspace(0, len(wanted) - 1, count).round().astype(int)]
-    spread = np.union1d(spread, np.asarray(list(also), np.int64))
+    spread = np.union1d(spread_frames(wanted), np.asarray(list(also), np.int64))
     frames: list[np.ndarray] = []
     numbers: list[int] = []
     gray = False
-    for number, frame in read_frames(video_path, spread, pixels="rgb"):
+    for number, frame in read_frames(video_path, spread, pixels="rgb", timestamps_s=timestamps_s):
         if not numbers:
             gray = not has_colour(frame)
             most = _SAMPLE_BYTES // (frame.nbytes // (3 if gray else 1))
@@ -69,6 +69,12 @@ def sample_frames(
             "Check that the video plays to its end."
         )
     return FrameSamples(frames, np.asarray(numbers, np.int64))
+
+
+def spread_frames(source_frames: np.ndarray) -> np.ndarray:
+    """Up to 64 of the chosen frames (int64 [N], not empty), evenly spread."""
+    count = min(len(source_frames), SAMPLE_COUNT)
+    return source_frames[np.linspace(0, len(source_frames) - 1, count).round().astype(int)]
 
 
 def has_colour(frame: np.ndarray) -> bool:

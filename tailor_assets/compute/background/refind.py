@@ -1,0 +1,164 @@
+"""Finds an animal again that a tracker has lost, where the camera stands still.
+
+What is learnt is learnt from the video file alone, from frames spread over it, and never from what
+was tracked: the same video gives the same answers, also to a run that was killed and goes on.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tailor_assets.compute.background.animal_appearance import Click
+from tailor_assets.compute.background.background_segmenter import best_first
+from tailor_assets.compute.background.body_mask import BodyFinder, Candidate
+from tailor_assets.compute.background.camera_stillness import camera_is_in_place, share_in_place
+from tailor_assets.compute.background.frame_samples import (
+    FrameSamples,
+    sample_frames,
+    spread_frames,
+)
+from tailor_assets.compute.background.scene_learning import learn_scene
+from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.compute.recording.packet_plan import plan_packets
+
+# A wrong point starts a new drift, a missing one costs a second until the next look.
+WORST_QUALITY = 0.75
+# Of two that look nearly as good, the one nearer to where the animal was.
+_AS_GOOD = 0.15
+# Share of the sampled frames that the background must explain. A hand, or the lid being lifted,
+# takes a few; a camera that moved once in the middle takes half.
+_IN_PLACE = 0.8
+# Share of the sampled frames that must show an animal; less is a hand, or a flicker.
+_SEEN = 0.05
+# Frames decoded to learn from, at most: ten seconds of 640x480, a minute and a half of 1080p.
+_MOST_DECODED = 16_000
+
+
+class AnimalFinder:
+    """Learns the empty scene and the animals' looks when first asked; then a look costs some 10 ms."""
+
+    def __init__(
+        self,
+        video_path: str | Path,
+        source_frames: np.ndarray,
+        *,
+        timestamps_s: np.ndarray | None = None,
+        clicks: Sequence[tuple[float, float, int]] = (),
+    ) -> None:
+        """Nothing is read yet.
+
+        ``source_frames`` int64 [N], increasing: the frames that are tracked. ``timestamps_s``
+        float64: times of *all* frames of the video, where known; then samples are spread over all
+        of it at little cost, else over its beginning. ``clicks``: (x, y, source frame) of the
+        animals' own points, pixels of the upright picture; they say what the animals look like.
+        """
+        self._path = Path(video_path)
+        self._source_frames = np.asarray(source_frames, np.int64)
+        self._timestamps_s = timestamps_s
+        self._clicks = tuple(clicks)
+        self._learnt = False
+        self._finder: BodyFinder | None = None
+        self._why_not = ""
+
+    @property
+    def static(self) -> bool:
+        """Whether the camera stands still and an animal was learnt; else nothing is ever found."""
+        self._learn()
+        return self._finder is not None
+
+    @property
+    def why_not(self) -> str:
+        """Half a sentence on why ``static`` is False; empty where it is True."""
+        self._learn()
+        return self._why_not
+
+    def find(
+        self,
+        picture: np.ndarray,
+        source_frame: int,
+        *,
+        near: tuple[float, float] | None = None,
+        avoid: Sequence[tuple[float, float]] = (),
+    ) -> tuple[float, float, float] | None:
+        """A point well inside an animal that nothing else tracks, or None where none is sure.
+
+        ``picture`` uint8 RGB [H, W, 3], upright, of the video's own size; ``near``: where the animal
+        was last seen; ``avoid``: a point in each animal that is not lost. Returns (x, y, quality):
+        pixels of the picture, the point of the body farthest from its outline, and how much it
+        looks like the whole animal, 0..1. Raises ValueError for a picture of another size.
+        """
+        self._learn()
+        finder = self._finder
+        if finder is None:
+            return None
+        if picture.shape[:2] != finder.model.shape:
+            raise ValueError(f"a picture of {picture.shape[:2]}, not of {finder.model.shape}")
+        if not camera_is_in_place(finder.model, picture, source_frame):
+            return None
+        free = [
+            c
+            for c in best_first(finder.find(picture, source_frame))
+            if c.quality >= WORST_QUALITY
+            and not any(_is_of(c, point, finder.appearance.half_width) for point in avoid)
+        ]
+        if not free:
+            return None
+        best = free[0]
+        if near is not None:
+            as_good = [c for c in free if c.quality >= best.quality - _AS_GOOD]
+            best = min(as_good, key=lambda c: np.hypot(c.x - near[0], c.y - near[1]))
+        x, y = best.innermost_point()
+        return x, y, best.quality
+
+    def _learn(self) -> None:
+        if self._learnt:
+            return
+        self._learnt = True
+        try:
+            samples = self._samples()
+        except PermanentProblem as problem:
+            self._why_not = f"its frames could not be read ({problem})"
+            return
+        number_of = {int(number): k for k, number in enumerate(samples.source_frames)}
+        clicks = [Click(number_of[f], x, y) for x, y, f in self._clicks if f in number_of]
+        # Points may be a template's, beside the animal: where nothing moves they are not believed.
+        scene = learn_scene(samples.frames, samples.source_frames, clicks, trust_clicks=False)
+        if scene.appearance is None:
+            self._why_not = "no animal was seen to move in it"
+            return
+        numbers = samples.source_frames.tolist()
+        if share_in_place(scene.model, samples.frames, numbers) < _IN_PLACE:
+            self._why_not = "its camera moves, or shows too little to tell that it stands still"
+            return
+        finder = BodyFinder(scene.model, scene.appearance)
+        seen = sum(
+            any(c.quality >= WORST_QUALITY for c in finder.find(frame, number))
+            for frame, number in zip(samples.frames, numbers, strict=True)
+        )
+        if seen < max(2, _SEEN * len(numbers)):
+            self._why_not = "no animal was seen in it often enough"
+            return
+        self._finder = finder
+
+    def _samples(self) -> FrameSamples:
+        """Frames spread over as much of the video as can be decoded in bounded time."""
+        frames, times = self._source_frames, self._timestamps_s
+        also = [frame for _, _, frame in self._clicks]
+        if len(frames) and frames[-1] >= _MOST_DECODED:
+            plan = None
+            if times is not None:
+                wanted = np.union1d(spread_frames(frames), np.asarray(also, np.int64))
+                plan = plan_packets(self._path, wanted, np.asarray(times, np.float64))
+            if plan is None or np.count_nonzero(plan.keep) > _MOST_DECODED:
+                last = int(frames[0]) + _MOST_DECODED
+                frames = frames[frames < last]
+                also = [frame for frame in also if frame < last]
+        return sample_frames(self._path, frames, also=also, timestamps_s=times)
+
+
+def _is_of(candidate: Candidate, point: tuple[float, float], reach: float) -> bool:
+    """Whether a point lies in a candidate's body or within ``reach`` px of it."""
+    rows, cols = np.nonzero(candidate.mask)
+    away = np.hypot(cols + candidate.box[1] - point[0], rows + candidate.box[0] - point[1])
+    return bool(away.min(initial=np.inf) <= reach)

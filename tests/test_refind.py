@@ -1,0 +1,272 @@
+"""An animal that was lost is found again before a still camera: in the animal, or not at all."""
+
+import subprocess
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from background_scenes import Scene, wandering
+
+from resources.sam2_client import worker_environment
+from resources.settings import load_settings
+from tailor_assets.compute.background import refind
+from tailor_assets.compute.background.frame_samples import spread_frames
+from tailor_assets.compute.background.refind import AnimalFinder
+from tailor_assets.compute.mask_file import MaskReader
+from tailor_assets.compute.recording.frame_source import read_frames
+from tailor_assets.compute.recording.video_probe import probe_video
+
+
+def answers(finder: AnimalFinder, video: Path, frames: np.ndarray, **how) -> dict[int, tuple]:
+    with read_frames(video, frames) as pictures:
+        found = {number: finder.find(picture, number, **how) for number, picture in pictures}
+    return {number: answer for number, answer in found.items() if answer is not None}
+
+
+def finder_for(scene: Scene, video: Path) -> AnimalFinder:
+    return AnimalFinder(scene.write(video), np.arange(scene.frames))
+
+
+class TwoAnimals(Scene):
+    """The scene's own animal, and a second one that looks like it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.other = Scene(seed=self.seed)
+        self.other.place = wandering(np.random.default_rng(99), self.other)
+
+    def draw(self, number: int) -> np.ndarray:
+        return np.minimum(super().draw(number), self.other.draw(number))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> tuple[Scene, Path, AnimalFinder]:
+    """A dark mouse on a light floor, and a finder that need learn it only once."""
+    scene, video = Scene(), tmp_path_factory.mktemp("plain") / "scene.mp4"
+    return scene, video, finder_for(scene, video)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory) -> tuple[TwoAnimals, Path, AnimalFinder]:
+    scene, video = TwoAnimals(), tmp_path_factory.mktemp("two") / "scene.mp4"
+    return scene, video, finder_for(scene, video)
+
+
+@pytest.mark.parametrize(
+    "scene",
+    [
+        Scene(floor=(50,) * 3, animal=(200,) * 3, texture=5),
+        Scene(texture=22, floor=(150,) * 3),
+        Scene(drift=0.3),
+    ],
+    ids=["light", "bedding", "changing light"],
+)
+def test_the_point_lies_in_the_animal_wherever_it_is(scene, tmp_path):
+    finder = finder_for(scene, tmp_path / "scene.mp4")
+    frames = np.arange(1, scene.frames, 5)
+    found = answers(finder, tmp_path / "scene.mp4", frames)
+    assert finder.static
+    assert finder.why_not == ""
+    assert len(found) > 0.7 * len(frames)
+    for number, (x, y, quality) in found.items():
+        assert scene.truth(number)[round(y), round(x)], number
+        assert 0.75 <= quality <= 1
+
+
+def test_nothing_is_found_while_the_animal_is_away(tmp_path):
+    scene = Scene()
+    walk = scene.place
+    scene.place = lambda number: None if 30 <= number < 60 else walk(number)
+    finder = finder_for(scene, tmp_path / "scene.mp4")
+    found = answers(finder, tmp_path / "scene.mp4", np.arange(scene.frames))
+    assert found
+    assert all(not 30 <= number < 60 for number in found)
+
+
+def test_on_an_empty_floor_nothing_is_ever_found(tmp_path):
+    scene = Scene(drift=0.2)
+    scene.place = lambda number: None
+    finder = finder_for(scene, tmp_path / "scene.mp4")
+    assert not finder.static
+    assert "no animal" in finder.why_not
+    assert answers(finder, tmp_path / "scene.mp4", np.arange(0, 84, 7)) == {}
+
+
+class MovingCamera(Scene):
+    """The same scene through a camera that is moved by ``shift(number)`` (x, y) pixels."""
+
+    def draw(self, number: int) -> np.ndarray:
+        x, y = self.shift(number)
+        moved = np.float32([[1, 0, x], [0, 1, y]])
+        size = (self.width, self.height)
+        return cv2.warpAffine(super().draw(number), moved, size, borderMode=cv2.BORDER_REFLECT)
+
+
+@pytest.mark.parametrize(
+    "shift",
+    [
+        lambda number: (0.5 * number, 0.0),
+        lambda number: tuple(np.random.default_rng(number).normal(0, 4, 2)),
+        lambda number: (9.0, 5.0) if number > 42 else (0.0, 0.0),
+    ],
+    ids=["pans", "shakes", "was knocked half-way"],
+)
+def test_with_a_camera_that_moves_nothing_is_ever_found(shift, tmp_path):
+    scene = MovingCamera(texture=15)
+    scene.shift = shift
+    finder = finder_for(scene, tmp_path / "scene.mp4")
+    assert not finder.static
+    assert "camera" in finder.why_not
+    assert answers(finder, tmp_path / "scene.mp4", np.arange(0, 84, 7)) == {}
+
+
+def test_after_a_late_knock_only_the_frames_before_it_are_answered(tmp_path):
+    scene = MovingCamera(texture=15)
+    scene.shift = lambda number: (9.0, 5.0) if number > 72 else (0.0, 0.0)
+    finder = finder_for(scene, tmp_path / "scene.mp4")
+    assert finder.static
+    found = answers(finder, tmp_path / "scene.mp4", np.arange(scene.frames))
+    assert found
+    assert max(found) <= 72
+
+
+def test_a_black_frame_is_not_searched(plain):
+    _, _, finder = plain
+    assert finder.static
+    assert finder.find(np.zeros((240, 320, 3), np.uint8), 5) is None
+
+
+def test_an_animal_that_is_tracked_already_is_not_found_again(two):
+    scene, video, finder = two
+    other = scene.other
+    mine = theirs = 0
+    with read_frames(video, np.arange(0, scene.frames, 3)) as pictures:
+        for number, picture in pictures:
+            x, y, _ = other.place(number)
+            found = finder.find(picture, number, avoid=[(x, y)])
+            if found is not None:
+                mine += scene.truth(number)[round(found[1]), round(found[0])]
+                theirs += not scene.truth(number)[round(found[1]), round(found[0])]
+    assert mine >= 8
+    assert theirs == 0
+
+
+def test_of_two_animals_the_one_nearer_to_where_it_was_lost_is_found(two):
+    scene, video, finder = two
+    other = scene.other
+    told = 0
+    with read_frames(video, np.arange(0, scene.frames, 3)) as pictures:
+        for number, picture in pictures:
+            a, b = scene.place(number)[:2], other.place(number)[:2]
+            near_a, near_b = (finder.find(picture, number, near=p) for p in (a, b))
+            if near_a is None or near_b is None or near_a == near_b:
+                continue  # they touch, or one of them looks much less like an animal
+            assert scene.truth(number)[round(near_a[1]), round(near_a[0])], number
+            assert other.truth(number)[round(near_b[1]), round(near_b[0])], number
+            told += 1
+    assert told >= 8
+
+
+def test_the_same_video_gives_the_same_answers_to_a_run_that_starts_in_its_middle(plain):
+    scene, video, whole = plain
+    first = answers(whole, video, np.arange(0, scene.frames, 4))
+    assert first
+    resumed = AnimalFinder(video, np.arange(scene.frames))
+    later = answers(resumed, video, np.arange(44, scene.frames, 4))
+    assert later == {number: answer for number, answer in first.items() if number >= 44}
+
+
+def test_nothing_is_read_before_the_first_question(tmp_path):
+    finder = AnimalFinder(tmp_path / "missing.mp4", np.arange(10))
+    assert not finder.static
+    assert "could not be read" in finder.why_not
+    assert finder.find(np.zeros((240, 320, 3), np.uint8), 0) is None
+
+
+def test_a_picture_of_another_size_is_refused(plain):
+    _, _, finder = plain
+    with pytest.raises(ValueError, match="640"):
+        finder.find(np.zeros((480, 640, 3), np.uint8), 0)
+
+
+def long_video(path: Path, keyframes_every: int) -> Path:
+    scene = Scene(frames=24)
+    drawn = scene.frame_list()
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = scene.width, scene.height, "yuv420p"
+        stream.options = {"preset": "ultrafast", "g": str(keyframes_every)}
+        for k in range(480):
+            frame = av.VideoFrame.from_ndarray(drawn[k // 20], format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("keyframes_every", "times_known", "reaches_the_end"),
+    [(4, True, True), (480, True, False), (4, False, False)],
+    ids=["little to decode", "all would be decoded", "times not known"],
+)
+def test_what_is_decoded_to_learn_is_bounded(
+    keyframes_every, times_known, reaches_the_end, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(refind, "_MOST_DECODED", 300)
+    video = long_video(tmp_path / "long.mp4", keyframes_every)
+    times = probe_video(video)[1] if times_known else None
+    finder = AnimalFinder(video, np.arange(480), timestamps_s=times, clicks=[(1.0, 1.0, 470)])
+    numbers = finder._samples().source_frames
+    if reaches_the_end:
+        assert set(spread_frames(np.arange(480))) | {470} == set(numbers)
+    else:
+        assert numbers.max() < 300
+        assert len(numbers) == 64
+
+
+def test_the_real_mouse_is_found_in_every_frame_that_was_judged(shared_data):
+    folder = shared_data / "open_field_mouse"
+    bodies = {int(p.stem): p for p in (folder / "m3v1_body_trimap").glob("*.png")}
+    frames = np.array(sorted(bodies))[::4]
+    finder = AnimalFinder(folder / "m3v1mp4.mp4", np.arange(2330), clicks=[(119.0, 140.0, 0)])
+    found = answers(finder, folder / "m3v1mp4.mp4", frames)
+    assert len(found) >= 0.95 * len(frames)
+    for number, (x, y, _) in found.items():
+        body = cv2.imread(str(bodies[number]), cv2.IMREAD_GRAYSCALE)
+        assert body[round(y), round(x)] == 255, number
+
+
+def test_in_the_real_empty_chamber_nothing_is_found(shared_data):
+    video = shared_data / "odd_videos" / "empty_chamber.wmv"
+    finder = AnimalFinder(video, np.arange(298), clicks=[(160.0, 120.0, 0)])
+    assert answers(finder, video, np.arange(0, 298, 10)) == {}
+
+
+def test_in_a_simulated_recording_no_point_is_beside_the_animal(small_clip):
+    finder = AnimalFinder(small_clip, np.arange(90))
+    found = answers(finder, small_clip, np.arange(0, 90, 3))
+    assert found
+    with MaskReader(small_clip.with_name("clip_truth.npz")) as truth:
+        for number, (x, y, _) in found.items():
+            assert truth.mask("mouse", number)[round(y), round(x)], number
+
+
+@pytest.mark.sam2
+def test_the_finder_works_in_the_environment_of_sam2(plain):
+    python = load_settings().sam2_python
+    if not python.is_file():
+        pytest.skip(f"the SAM2 environment is not here ({python}): run `make sam2`")
+    _, video, _ = plain
+    code = (
+        "import sys, numpy as np\n"
+        "from tailor_assets.compute.background.refind import AnimalFinder\n"
+        "from tailor_assets.compute.recording.frame_source import read_frames\n"
+        "finder = AnimalFinder(sys.argv[1], np.arange(84), clicks=[(9.0, 9.0, 3)])\n"
+        "print([finder.find(p, n) is not None for n, p in read_frames(sys.argv[1], np.arange(9))])"
+    )
+    done = subprocess.run(
+        [python, "-c", code, str(video)],
+        env=worker_environment(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "True" in done.stdout
