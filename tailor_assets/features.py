@@ -1,5 +1,7 @@
 """Numbers per frame: shape, movement, nest, and their statistics over time."""
 
+import base64
+
 import dagster as dg
 import numpy as np
 import polars as pl
@@ -11,7 +13,7 @@ from tailor_assets.partitions import videos
 from tailor_assets.progress import LogProgress
 from tailor_assets.prompts import read_prompts
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 
 
 @dg.asset(
@@ -31,6 +33,7 @@ def features(context: dg.AssetExecutionContext, store: ArtifactStore) -> dg.Mate
     The columns, with units and definitions, are listed in ``docs/data_formats.md``.
     """
     from tailor_assets.compute.features.feature_table import FEATURES_VERSION, feature_table
+    from tailor_assets.compute.features.state_strip import draw_states, state_shares
     from tailor_assets.compute.mask_file import MaskReader
 
     key = context.partition_key
@@ -47,6 +50,8 @@ def features(context: dg.AssetExecutionContext, store: ArtifactStore) -> dg.Mate
                 progress=LogProgress(context.log, "features", "frames"),
             )
             rows = len(reader)
+            measured = (template.subject, template.nest)
+            states = {name: reader.state(name) for name in measured if name is not None}
         problem = problem_with_features(table, rows)
         table.write_parquet(draft.path("features.parquet"))
         record = draft.commit(
@@ -64,6 +69,7 @@ def features(context: dg.AssetExecutionContext, store: ArtifactStore) -> dg.Mate
             problem=problem,
             run_id=context.run.run_id,
         )
+    strip = base64.b64encode(draw_states(states)).decode()
     lost = share_lost(table["mask_quality"])
     return dg.MaterializeResult(
         data_version=dg.DataVersion(record.version),
@@ -71,6 +77,9 @@ def features(context: dg.AssetExecutionContext, store: ArtifactStore) -> dg.Mate
             "dagster/row_count": table.height,
             "features version": FEATURES_VERSION,
             "frames without the animal": "no frame" if lost is None else f"{lost:.1%}",
+            "mask states": dg.MetadataValue.md(
+                f"![mask states](data:image/png;base64,{strip})\n\n{state_shares(states)}"
+            ),
             "px per cm": "not given" if px_per_cm is None else str(px_per_cm),
             "summary": dg.MetadataValue.md(_summary(table)),
             "dagster/column_schema": dg.TableSchema(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tailor_assets.compute.behavior.behavior_model import BehaviorModel
     from tailor_assets.compute.behavior.bouts import BoutCleanUp
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ def features(rows=240, *, lost=(), seed=0):
             "speed_cm_s": column(rng.normal(1 + 3 * rearing, 0.3)),
             "solidity": column(rng.normal(0.9 - 0.2 * rearing, 0.02)),
             "mask_quality": np.where(missing, 0.0, 0.9),
+            "mask_state": np.where(missing, "lost", "tracked"),
         }
     )
     return table, np.where(rearing, "rearing", "grooming")
@@ -96,6 +97,7 @@ def test_a_trained_model_is_loaded_and_predicts_rows_it_has_not_seen(model_path)
         "probability_rearing",
         "probability_grooming",
         "mask_quality",
+        "mask_state",
         "model_name",
         "model_version",
         "model_hash",
@@ -160,6 +162,36 @@ def test_features_of_another_version_are_refused(model_path):
 def test_missing_feature_columns_are_named(model_path):
     with pytest.raises(PermanentProblem, match="lack solidity, which the behaviour model groom"):
         predict(features()[0].drop("solidity"), SklearnModel.load(model_path), features_version="7")
+
+
+def test_features_of_before_mask_states_are_to_be_made_again():
+    tracks = features()[0].with_columns(
+        centroid_x=pl.col("timestamp_s"), centroid_y=0.0, axis_major_length=80.0
+    )
+    with pytest.raises(PermanentProblem, match=r"lack mask_state.*make the features again"):
+        predict(tracks.drop("mask_state"), RuleSet(), features_version="1")
+
+
+def test_a_model_that_asks_for_words_is_refused_by_its_name():
+    columns = ("speed_cm_s", "mask_state")
+    model = SklearnModel(description(feature_columns=columns), trained())
+    with pytest.raises(PermanentProblem, match=r"groom-rear 3 asks for mask_state.*words"):
+        predict(features()[0], model, features_version="7")
+
+
+def test_predictions_carry_the_quality_and_the_state_of_the_mask(model_path):
+    table, _ = features(lost=[3])
+    table = table.with_columns(
+        mask_state=pl.when(pl.col("frame") == 5)
+        .then(pl.lit("swapped"))
+        .otherwise(pl.col("mask_state"))
+    )
+    predictions = predict(table, SklearnModel.load(model_path), features_version="7")
+    assert predictions.select("mask_quality", "mask_state").equals(
+        table.select("mask_quality", "mask_state")
+    )
+    assert predictions["behavior"][3] == "no data"
+    assert predictions["behavior"][5] != "no data", "a swapped mask is measured, and marked"
 
 
 def test_a_file_that_is_not_the_described_one_is_never_unpickled(own_path):

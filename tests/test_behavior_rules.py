@@ -13,7 +13,8 @@ from tailor_assets.compute.behavior.behavior_thresholds import SET_BY_USER, Rule
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.features.feature_table import FEATURES_VERSION, feature_table
 from tailor_assets.compute.features.nest_features import nest_share
-from tailor_assets.compute.mask_file import MaskReader, MaskWriter
+from tailor_assets.compute.mask_file import MaskReader
+from tailor_assets.compute.mask_writer import MaskWriter
 
 PX_PER_CM = 10.0
 
@@ -43,6 +44,7 @@ def track(timestamps_s, speed_cm_s, *, jitter_px=0.0, **columns):
         "centroid_y": np.full(rows, 80.0) + noise[1],
         "axis_major_length": np.full(rows, 8.0 * PX_PER_CM),
         "mask_quality": np.ones(rows),
+        "mask_state": ["tracked"] * rows,
     }
     return pl.DataFrame({**table, **{name: pl.Series(v) for name, v in columns.items()}})
 

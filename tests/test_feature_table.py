@@ -14,9 +14,12 @@ from tailor_assets.compute.features.feature_table import (
     feature_columns,
     feature_table,
 )
-from tailor_assets.compute.mask_file import MaskReader, MaskWriter
+from tailor_assets.compute.mask_file import MaskReader
+from tailor_assets.compute.mask_state import MaskState
+from tailor_assets.compute.mask_writer import MaskWriter
 
 HEIGHT, WIDTH = 60, 88
+WITHOUT_A_MASK = (MaskState.EXPLODED, MaskState.LOST, MaskState.NOT_STARTED)
 Masks = Sequence[np.ndarray | None]
 
 
@@ -27,7 +30,11 @@ def box(r0: int, r1: int, c0: int, c1: int, width: int = WIDTH) -> np.ndarray:
 
 
 def write(
-    path: Path, mouse: Masks, nest: Masks | None = None, time: Sequence[float] | None = None
+    path: Path,
+    mouse: Masks,
+    nest: Masks | None = None,
+    time: Sequence[float] | None = None,
+    states: Sequence[MaskState] | None = None,
 ) -> Path:
     shape = next((m.shape for m in [*mouse, *(nest or [])] if m is not None), (HEIGHT, WIDTH))
     objects = ["mouse", "nest"] if nest is not None else ["mouse"]
@@ -41,6 +48,7 @@ def write(
                 timestamp_s=time[i] if time is not None else i / 10,
                 masks={k: v for k, v in masks.items() if v is not None},
                 scores={"mouse": 0.9, "nest": 0.8},
+                states={} if states is None else {"mouse": states[i]},
             )
     return path
 
@@ -51,6 +59,7 @@ def table(tmp_path: Path) -> Callable[..., pl.DataFrame]:
         mouse: Masks,
         nest_masks: Masks | None = None,
         time: Sequence[float] | None = None,
+        states: Sequence[MaskState] | None = None,
         **options: object,
     ) -> pl.DataFrame:
         arguments = {
@@ -59,7 +68,7 @@ def table(tmp_path: Path) -> Callable[..., pl.DataFrame]:
             "nest": "nest" if nest_masks is not None else None,
             **options,
         }
-        with MaskReader(write(tmp_path / "m.npz", mouse, nest_masks, time)) as reader:
+        with MaskReader(write(tmp_path / "m.npz", mouse, nest_masks, time, states)) as reader:
             return feature_table(reader, **arguments)  # type: ignore[arg-type]
 
     return make
@@ -69,6 +78,8 @@ def assert_types(features: pl.DataFrame) -> None:
     for name, dtype in features.schema.items():
         if name in ("frame", "source_frame"):
             assert dtype == pl.Int64
+        elif name in ("mask_state", "nest_mask_state"):
+            assert dtype == pl.String
         else:
             assert dtype == (pl.Boolean if name == "in_nest" else pl.Float64), name
 
@@ -100,6 +111,8 @@ def test_an_empty_chamber_gives_nulls_of_the_right_type_and_no_zero(
     for name in features.columns[3:]:
         if name in ("mask_quality", "nest_mask_quality"):
             assert features[name].to_list() == [0.0] * 9, "lost is a quality of the mask"
+        elif name in ("mask_state", "nest_mask_state"):
+            assert features[name].to_list() == ["lost"] * 9
         else:
             assert features[name].null_count() == 9, name
 
@@ -133,7 +146,9 @@ def test_where_the_animal_is_lost_it_has_no_features_and_its_neighbours_keep_the
     mouse[3] = mouse[4] = mouse[8] = None
     features = table(mouse, [box(0, 9, 0, 9)] * 12)
     assert features["mask_quality"][3] == 0
-    nest_alone = {"mask_quality", "nest_mask_quality", "nest_area", "nest_area_change"}
+    assert features["mask_state"][3] == "lost"
+    nest_alone = {"nest_mask_quality", "nest_mask_state", "nest_area", "nest_area_change"}
+    nest_alone |= {"mask_quality", "mask_state"}
     for name in features.columns[3:]:
         lost = features[name][3]
         if name in nest_alone or name.startswith(("nest_area_mean", "nest_area_max")):
@@ -205,6 +220,44 @@ def test_without_a_nest_object_the_nest_columns_are_there_and_null(
     assert features.columns == feature_columns("mouse")
     assert features["distance_to_nest_px"].null_count() == 3
     assert features["in_nest"].null_count() == 3
+    assert features["nest_mask_state"].null_count() == 3
+
+
+def test_a_doubtful_mask_is_measured_and_its_state_stands_beside_the_numbers(
+    table: Callable[..., pl.DataFrame],
+) -> None:
+    here = box(10, 20, 8, 30)
+    masks = [None if state in WITHOUT_A_MASK else here for state in MaskState]
+    features = table(masks, [here] * len(masks), states=list(MaskState))
+    assert features["mask_state"].to_list() == [
+        "tracked", "held", "refound", "uncertain", "merged", "swapped", "exploded", "lost",
+        "not_started",
+    ]  # fmt: skip
+    assert features["nest_mask_state"].unique().to_list() == ["tracked"]
+    measured = features["area"].is_not_null().to_list()
+    assert measured == [state not in WITHOUT_A_MASK for state in MaskState]
+    assert features["mask_quality"].to_list() == pytest.approx(np.where(measured, 0.9, 0.0))
+
+
+def test_masks_of_an_older_file_are_tracked_or_lost(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.npz", [box(10, 20, 8, 30), None])
+    with np.load(path) as npz:
+        arrays = {name: npz[name] for name in npz if not name.endswith("_state")}
+    np.savez_compressed(path, **(arrays | {"format_version": np.int64(1)}))
+    with MaskReader(path) as reader:
+        features = feature_table(reader, feature_set="rat_only", subject="mouse", nest=None)
+    assert features["mask_state"].to_list() == ["tracked", "lost"]
+    assert "nest_mask_state" not in features.columns
+
+
+def test_a_state_that_nobody_knows_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.npz", [box(10, 20, 8, 30)] * 3)
+    with np.load(path) as npz:
+        arrays = dict(npz)
+    arrays["mouse_state"][1] = 77
+    np.savez_compressed(path, **arrays)
+    with MaskReader(path) as reader, pytest.raises(PermanentProblem, match=r"does not know.*77"):
+        feature_table(reader, feature_set="rat_only", subject="mouse", nest=None)
 
 
 def test_lengths_scale_with_px_per_cm_and_areas_with_its_square(

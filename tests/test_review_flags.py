@@ -20,18 +20,31 @@ from tailor_assets.compute.behavior.review_flags import (
 from tailor_assets.compute.errors import PermanentProblem
 
 
-def predictions(labels, timestamps_s):
+def predictions(labels, timestamps_s, states=None):
     return pl.DataFrame(
         {
             "frame": np.arange(len(labels), dtype=np.int64),
             "timestamp_s": np.asarray(timestamps_s, dtype=np.float64),
             "behavior": pl.Series(list(labels), dtype=pl.String),
+            "mask_state": pl.Series(states or ["tracked"] * len(labels), dtype=pl.String),
         }
     )
 
 
 def at_rate(labels, fps):
     return predictions(labels, np.arange(len(labels)) / fps)
+
+
+NO_DOUBT = {
+    "doubtful_mask_rows": 0,
+    "refound_mask_rows": 0,
+    "uncertain_mask_rows": 0,
+    "merged_mask_rows": 0,
+    "swapped_mask_rows": 0,
+    "exploded_mask_rows": 0,
+    "lost_mask_rows": 0,
+    "not_started_mask_rows": 0,
+}
 
 
 def naive_flags(labels, timestamps_s, seconds_window):
@@ -131,6 +144,7 @@ def test_a_table_without_a_change_has_no_window(rows):
         "windows_count": 0,
         "rows_covered_by_windows": 0,
         "effective_fps": None,
+        **NO_DOUBT,
     }
 
 
@@ -162,6 +176,7 @@ def test_the_example_of_the_specification_can_be_had():
         "windows_count": 115,
         "rows_covered_by_windows": 1684,
         "effective_fps": 3.0,
+        **NO_DOUBT,
     }
     assert tuple(summary) == review_flags.SUMMARY_KEYS
 
@@ -173,6 +188,28 @@ def test_a_million_rows_do_not_take_the_square_of_their_time():
     flags = flag_predictions(table)
     assert time.process_time() - begin < 10  # 0.2 s on an idle processor
     assert flags["flagged"].sum() > 999_000
+
+
+def test_a_doubtful_mask_is_carried_and_counted_and_flags_nothing():
+    states = (
+        ["not_started"] * 2 + ["tracked"] * 9 + ["swapped"] * 3 + ["held"] * 4 + ["uncertain"]
+        + ["exploded"] * 2 + ["lost"] * 5 + ["refound"] + ["merged"] * 6
+    )  # fmt: skip
+    labels = ["still"] * len(states)
+    flags = flag_predictions(predictions(labels, np.arange(len(states)) / 3, states))
+    assert flags["mask_state"].to_list() == states
+    assert flags["flagged"].sum() == 0
+    summary = flag_summary(flags, flagged_frames=0, effective_fps=3.0)
+    assert {name: summary[name] for name in NO_DOUBT} == {
+        "doubtful_mask_rows": 13,
+        "refound_mask_rows": 1,
+        "uncertain_mask_rows": 1,
+        "merged_mask_rows": 6,
+        "swapped_mask_rows": 3,
+        "exploded_mask_rows": 2,
+        "lost_mask_rows": 5,
+        "not_started_mask_rows": 2,
+    }
 
 
 def test_effective_fps_is_the_sampled_rate_where_no_stride_was_given():
@@ -190,6 +227,8 @@ def test_time_that_stands_still_is_refused_in_one_sentence():
 def test_a_missing_column_and_a_negative_window_are_refused():
     with pytest.raises(PermanentProblem, match="no column behavior"):
         flag_predictions(pl.DataFrame({"timestamp_s": [0.0]}))
+    with pytest.raises(PermanentProblem, match=r"no column mask_state.*make the predictions again"):
+        flag_predictions(at_rate("ab", 3.0).drop("mask_state"))
     with pytest.raises(PermanentProblem, match="total width"):
         flag_predictions(at_rate("ab", 3.0), seconds_window=-1.0)
 

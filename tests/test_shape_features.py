@@ -11,7 +11,7 @@ from skimage.measure import regionprops
 
 from tailor_assets.compute.features.mask_strip import windows_around
 from tailor_assets.compute.features.shape_features import SHAPE_COLUMNS, shape_features
-from tailor_assets.compute.mask_file import mask_geometry
+from tailor_assets.compute.mask_geometry import mask_geometry
 
 
 def measured(masks: np.ndarray) -> dict[str, np.ndarray]:

@@ -15,6 +15,8 @@ from tailor_assets.compute.behavior.probabilities import agree_with_labels
 from tailor_assets.compute.errors import PermanentProblem
 
 KEY_COLUMNS = ("frame", "source_frame", "timestamp_s")
+# Carried from the features into predictions and flags.
+MASK_COLUMNS = ("mask_quality", "mask_state")
 
 
 class BehaviorModel(Protocol):
@@ -62,7 +64,7 @@ def predict(
     Returns, row for row: ``frame``, ``source_frame``, ``timestamp_s``; ``behavior`` (str: the most
     probable label, "no data" where the animal is lost or the model cannot say);
     ``probability_<label>`` (float64, add up to 1, null where there is no data); ``mask_quality``;
-    ``model_name``, ``model_version``, ``model_hash``, ``features_version``.
+    ``mask_state``; ``model_name``, ``model_version``, ``model_hash``, ``features_version``.
 
     clean_up changes short bouts afterwards (off by default); where it overrules a row, the label's
     probability is raised just above the others (``agree_with_labels``).
@@ -92,7 +94,7 @@ def predict(
             )
             for k, label in enumerate(model.labels)
         ),
-        pl.col("mask_quality"),
+        *MASK_COLUMNS,
         pl.lit(model.name).alias("model_name"),
         pl.lit(model.version).alias("model_version"),
         pl.lit(model.hash).alias("model_hash"),
@@ -108,12 +110,24 @@ def check_features(features: pl.DataFrame, model: BehaviorModel, features_versio
             f"{model.features_version} and these are version {features_version}; make the features "
             "again with that version, or train the model again."
         )
-    needed = dict.fromkeys((*KEY_COLUMNS, "mask_quality", *model.feature_columns))
-    missing = [column for column in needed if column not in features.columns]
+    # These are in every features table there can be now, so without them it is one of before.
+    old = [column for column in (*KEY_COLUMNS, *MASK_COLUMNS) if column not in features.columns]
+    if old:
+        raise PermanentProblem(
+            f"The features lack {', '.join(old)}, as those of an earlier tailor do; make the "
+            "features again."
+        )
+    missing = [column for column in model.feature_columns if column not in features.columns]
     if missing:
         raise PermanentProblem(
             f"The features lack {', '.join(missing)}, which the behaviour model {model.name} "
             f"{model.version} needs; use the feature set it was made for, or another model."
+        )
+    words = [name for name in model.feature_columns if features.schema[name] == pl.String]
+    if words:
+        raise PermanentProblem(
+            f"The behaviour model {model.name} {model.version} asks for {', '.join(words)}, which "
+            "holds words and no numbers; correct its feature_columns, or train it without."
         )
 
 

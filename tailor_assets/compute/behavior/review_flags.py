@@ -25,9 +25,19 @@ import numpy as np
 import polars as pl
 
 from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.compute.mask_state import MaskState
 
 DEFAULT_SECONDS_WINDOW = 3.0
 WINDOW_TOLERANCE_S = 1e-6  # a frame a rounding error away from the edge is inside
+# States that are news: the mask is in doubt, or there is none.
+DOUBTFUL = (
+    MaskState.REFOUND,
+    MaskState.UNCERTAIN,
+    MaskState.MERGED,
+    MaskState.SWAPPED,
+    MaskState.EXPLODED,
+)
+NOT_FOUND_AS_USUAL = (*DOUBTFUL, MaskState.LOST, MaskState.NOT_STARTED)
 SUMMARY_KEYS = (
     "total_rows",
     "predicted_change_points",
@@ -36,6 +46,9 @@ SUMMARY_KEYS = (
     "windows_count",
     "rows_covered_by_windows",
     "effective_fps",
+    # Appended: the names before are those other programs know.
+    "doubtful_mask_rows",
+    *(f"{state.label}_mask_rows" for state in NOT_FOUND_AS_USUAL),
 )
 
 
@@ -44,8 +57,9 @@ def flag_predictions(
 ) -> pl.DataFrame:
     """Mark the changes of behaviour and number the windows around them. O(n log n).
 
-    predictions: a row per frame with at least ``timestamp_s`` (float64, strictly increasing) and
-    ``behavior`` (str). seconds_window: total width of a window, in seconds.
+    predictions: a row per frame with at least ``timestamp_s`` (float64, strictly increasing),
+    ``behavior`` (str) and ``mask_state`` (str; it flags nothing, the summary counts it).
+    seconds_window: total width of a window, in seconds.
 
     Returns the same rows and columns, and after them ``change_point`` (int8, 1 on the first row of
     a new label), ``flag_window`` (int64, windows numbered from 1 in time, 0 = none) and ``flagged``
@@ -112,8 +126,11 @@ def flag_summary(
 
     flags: what ``flag_predictions`` returned. flagged_frames: distinct frames copied for review.
     ``flagged_frames_pct`` is 100 * flagged_frames / total_rows to one decimal, None without rows.
+    ``<state>_mask_rows`` are rows whose mask is in that state, ``doubtful_mask_rows`` those of all
+    states in DOUBTFUL.
     """
     rows = flags.height
+    states = dict(flags["mask_state"].value_counts().iter_rows())
     return {
         "total_rows": rows,
         "predicted_change_points": int(flags["change_point"].sum()),
@@ -122,6 +139,8 @@ def flag_summary(
         "windows_count": int(flags["flag_window"].max() or 0),  # type: ignore[arg-type]
         "rows_covered_by_windows": int((flags["flag_window"] > 0).sum()),
         "effective_fps": round(effective_fps, 6) if effective_fps is not None else None,
+        "doubtful_mask_rows": sum(states.get(state.label, 0) for state in DOUBTFUL),
+        **{f"{state.label}_mask_rows": states.get(state.label, 0) for state in NOT_FOUND_AS_USUAL},
     }
 
 
@@ -165,7 +184,7 @@ def _link_or_copy(source: Path, target: Path) -> bool:
 
 
 def _checked(predictions: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    for column in ("timestamp_s", "behavior"):
+    for column in ("timestamp_s", "behavior", "mask_state"):
         if column not in predictions.columns:
             raise PermanentProblem(
                 f"The predictions have no column {column}, so no changes can be flagged; "

@@ -12,12 +12,14 @@ from tailor_assets.compute.features.shape_features import SHAPE_COLUMNS
 
 # Raised whenever a column is added, removed, renamed or computed differently: a model that was
 # trained on other features must be able to notice.
-FEATURES_VERSION = "1"
+FEATURES_VERSION = "2"
 
 FEATURE_SETS = ("mouse", "rat", "rat_only")
 DEFAULT_WINDOWS_S = (1.0, 5.0)
 
 ROW_COLUMNS = ("frame", "source_frame", "timestamp_s")
+# Words, for people and for the flags: no model measures by them.
+STATE_COLUMNS = ("mask_state", "nest_mask_state")
 # Column in centimetres -> (column in pixels, power of the length).
 SUBJECT_CM_COLUMNS = {
     "area_cm2": ("area", 2),
@@ -78,7 +80,7 @@ def feature_columns(
     an unknown ``feature_set``.
     """
     nest = has_nest(feature_set)
-    columns = [*ROW_COLUMNS, "mask_quality", *SHAPE_COLUMNS, *MOTION_COLUMNS]
+    columns = [*ROW_COLUMNS, "mask_quality", "mask_state", *SHAPE_COLUMNS, *MOTION_COLUMNS]
     columns += SUBJECT_CM_COLUMNS if px_per_cm is not None else ()
     columns += NEST_COLUMNS if nest else ()
     columns += NEST_CM_COLUMNS if nest and px_per_cm is not None else ()
@@ -92,7 +94,9 @@ def feature_columns(
 
 
 def column_type(name: str) -> type[pl.DataType]:
-    """Type of a column: Int64 for the frame numbers, Boolean for in_nest, Float64 for the rest."""
+    """Int64 for the frame numbers, String for states, Boolean for in_nest, Float64 for the rest."""
     if name in ("frame", "source_frame"):
         return pl.Int64
+    if name in STATE_COLUMNS:
+        return pl.String
     return pl.Boolean if name == "in_nest" else pl.Float64

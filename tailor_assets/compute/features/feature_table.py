@@ -34,6 +34,7 @@ from tailor_assets.compute.features.rolling_features import (
     rolling_features,
 )
 from tailor_assets.compute.mask_file import MaskReader
+from tailor_assets.compute.mask_state import MaskState
 
 __all__ = ["FEATURES_VERSION", "feature_columns", "feature_table"]
 
@@ -59,9 +60,11 @@ def feature_table(
     with numbers of frames.
 
     Returns one row per frame of the file and the columns that ``feature_columns`` names: ``frame``
-    Int64 (row number), ``source_frame`` Int64, ``timestamp_s`` Float64, ``in_nest`` Boolean, all
-    others Float64. Where the animal is lost (its mask is empty) its features are null, rolling ones
-    included; where the nest is, those of the nest. docs/data_formats.md describes every column.
+    Int64 (row number), ``source_frame`` Int64, ``timestamp_s`` Float64, ``in_nest`` Boolean,
+    ``mask_state`` and ``nest_mask_state`` String (the words of ``MaskState``), all others Float64.
+    Where the animal is lost (its mask is empty) its features are null, rolling ones included; where
+    the nest is, those of the nest. A mask in doubt (merged, swapped) is measured like any other:
+    its state says so beside the numbers. docs/data_formats.md describes every column.
     Raises PermanentProblem for unknown names, impossible numbers and a damaged file.
     """
     with_nest = has_nest(feature_set)
@@ -84,6 +87,7 @@ def feature_table(
     found["nest_mask_quality"] = (
         np.full(len(reader), np.nan) if nest is None else reader.score(nest).astype(np.float64)
     )
+    found |= {"mask_state": _states(reader, subject), "nest_mask_state": _states(reader, nest)}
     found["nest_share"] = nest_share(
         found["distance_to_nest_px"],
         found["nest_overlap"],
@@ -119,8 +123,27 @@ def feature_table(
     columns = feature_columns(feature_set, px_per_cm=px_per_cm, windows_s=windows_s)
     # NaN becomes null: no data is not a number.
     return pl.DataFrame(
-        [pl.Series(name, found[name], nan_to_null=True).cast(column_type(name)) for name in columns]
+        [
+            pl.Series(name, found[name].tolist(), dtype=pl.String)
+            if column_type(name) == pl.String
+            else pl.Series(name, found[name], nan_to_null=True).cast(column_type(name))
+            for name in columns
+        ]
     )
+
+
+def _states(reader: MaskReader, name: str | None) -> np.ndarray:
+    """The state of an object's mask in words, object [N]: str, or None where there is no object."""
+    words = np.array([None, *(state.label for state in MaskState)], dtype=object)
+    if name is None:
+        return words[np.zeros(len(reader), np.intp)]
+    codes = reader.state(name).astype(np.intp)
+    if codes.max(initial=0) > max(MaskState):
+        raise PermanentProblem(
+            f"The masks in {reader.path.name} are in a state that this program does not know "
+            f"({codes.max()}): it is damaged or of a later tailor, segment the video again."
+        )
+    return words[1 + codes]
 
 
 def _check_request(

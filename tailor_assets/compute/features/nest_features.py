@@ -13,6 +13,7 @@ from tailor_assets.compute.features.shape_features import STRIP_PIXELS, strip_ru
 
 NEST_COLUMNS = (
     "nest_mask_quality",
+    "nest_mask_state",
     "nest_area",
     "nest_area_change",
     "distance_to_nest_px",
