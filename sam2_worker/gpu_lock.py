@@ -2,6 +2,9 @@
 
 The pool `gpu` already limits how many runs come this far. The lock is for what the pool cannot see:
 a `tailor run` beside the daemon, and a worker that has not died yet when its run's retry starts.
+
+Who waits for a card holds a second lock beside it, shared with others that wait: so the holder can
+tell, without a message that a killed one would leave behind, that somebody needs the card.
 """
 
 import fcntl
@@ -20,25 +23,35 @@ def _lock_path(folder: Path, gpu: str) -> Path:
     return folder / f"gpu-{re.sub(r'[^A-Za-z0-9-]', '_', gpu)}.lock"
 
 
-def _try_lock(path: Path) -> int | None:
+def _try_lock(path: Path, kind: int = fcntl.LOCK_EX) -> int | None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         return None
     except BaseException:
         os.close(descriptor)
         raise
-    # Only for the message that another worker shows while it waits; the lock itself is the flock.
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     return descriptor
 
 
 def _holder(path: Path) -> str:
     text = path.read_text().strip()
     return f"process {text}" if text else "another process"
+
+
+def _wanted_path(lock: Path) -> Path:
+    return lock.with_suffix(".wanted")
+
+
+def is_wanted(folder: str | Path, gpu: str) -> bool:
+    """Whether somebody waits for this GPU; asked by who holds it."""
+    descriptor = _try_lock(_wanted_path(_lock_path(Path(folder), gpu)))
+    if descriptor is None:
+        return True
+    os.close(descriptor)
+    return False
 
 
 @contextmanager
@@ -56,23 +69,43 @@ def hold_a_gpu(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [_lock_path(folder, gpu) for gpu in gpus]
+    place, descriptor = _wait_for_one(paths, gpus, say)
+    # Only for the message that another worker shows while it waits; the lock itself is the flock.
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    try:
+        yield place
+    finally:
+        os.close(descriptor)
+
+
+def _wait_for_one(
+    paths: Sequence[Path], gpus: Sequence[str], say: Callable[[str], None]
+) -> tuple[int, int]:
+    """Place and descriptor of the first that can be locked."""
     said_at = -_MESSAGE_EVERY_S
     started = time.monotonic()
-    while True:
-        for place, path in enumerate(paths):
-            descriptor = _try_lock(path)
-            if descriptor is None:
-                continue
-            try:
-                yield place
-            finally:
-                os.close(descriptor)
-            return
-        waited = time.monotonic() - started
-        if waited - said_at >= _MESSAGE_EVERY_S:
-            held = "; ".join(
-                f"{gpu} by {_holder(path)}" for gpu, path in zip(gpus, paths, strict=True)
-            )
-            say(f"waiting for a GPU ({waited:.0f} s so far): {held}")
-            said_at = waited
-        time.sleep(_POLL_S)
+    wanting: dict[Path, int] = {}
+    try:
+        while True:
+            for place, path in enumerate(paths):
+                descriptor = _try_lock(path)
+                if descriptor is not None:
+                    return place, descriptor
+            for path in paths:
+                # It fails in the moment in which the holder looks.
+                if path not in wanting:
+                    wish = _try_lock(_wanted_path(path), fcntl.LOCK_SH)
+                    if wish is not None:
+                        wanting[path] = wish
+            waited = time.monotonic() - started
+            if waited - said_at >= _MESSAGE_EVERY_S:
+                held = "; ".join(
+                    f"{gpu} by {_holder(path)}" for gpu, path in zip(gpus, paths, strict=True)
+                )
+                say(f"waiting for a GPU ({waited:.0f} s so far): {held}")
+                said_at = waited
+            time.sleep(_POLL_S)
+    finally:
+        for descriptor in wanting.values():
+            os.close(descriptor)

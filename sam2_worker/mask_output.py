@@ -1,12 +1,11 @@
-"""From the tracker's low-resolution logits to boolean masks of the video's size."""
+"""From the tracker's low-resolution logits to packed masks of the video's size."""
 
 import cv2
 import numpy as np
-import torch
 
 # The official predictor's fill_hole_area: pixels of the low-resolution mask.
 FILL_HOLE_AREA = 8
-_FILLED_LOGIT = 0.1
+FILLED_LOGIT = 0.1
 
 
 def fill_small_holes(logits: np.ndarray, max_area: int = FILL_HOLE_AREA) -> np.ndarray:
@@ -23,19 +22,65 @@ def fill_small_holes(logits: np.ndarray, max_area: int = FILL_HOLE_AREA) -> np.n
     _, labels, stats, _ = cv2.connectedComponentsWithStats(background, connectivity=8)
     small = stats[:, cv2.CC_STAT_AREA] <= max_area
     small[0] = False  # label 0 is the foreground
-    return np.where(small[labels], np.float32(_FILLED_LOGIT), logits)
+    return np.where(small[labels], np.float32(FILLED_LOGIT), logits)
 
 
-def masks_at_video_size(
-    logits: torch.Tensor, height: int, width: int, *, fill_hole_area: int = FILL_HOLE_AREA
-) -> np.ndarray:
-    """Upsample float32 logits [B, h, w] bilinearly; return bool [B, height, width]."""
-    if logits.shape[0] == 0:
-        return np.zeros((0, height, width), bool)
-    if fill_hole_area > 0:
-        filled = np.stack([fill_small_holes(one, fill_hole_area) for one in logits.cpu().numpy()])
-        logits = torch.from_numpy(filled).to(logits.device)
-    upsampled = torch.nn.functional.interpolate(
-        logits[:, None], size=(height, width), mode="bilinear", align_corners=False
-    )
-    return (upsampled[:, 0] > 0).cpu().numpy()
+class MaskEnlarger:
+    """Enlarges logits bilinearly to the video's size and packs what is foreground.
+
+    The arithmetic of ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)``, in
+    its order, on the part of the picture that can be foreground at all: an animal is a hundredth of
+    it. Plain numpy, because a second thread that uses torch takes the cores from the model.
+    """
+
+    def __init__(self, side: int, height: int, width: int, *, fill_hole_area: int) -> None:
+        """``side`` of the square logits, ``height`` and ``width`` of the video."""
+        self._size = (height, width)
+        self._fill_hole_area = fill_hole_area
+        self._rows = _Taps(side, height)
+        self._columns = _Taps(side, width)
+
+    def packed(self, logits: np.ndarray) -> np.ndarray:
+        """float32 [side, side] -> uint8 [ceil(height * width / 8)] as ``numpy.packbits`` packs."""
+        mask = self.mask(logits)
+        return np.packbits(mask)
+
+    def mask(self, logits: np.ndarray) -> np.ndarray:
+        """float32 [side, side] -> bool [height, width]."""
+        mask = np.zeros(self._size, bool)
+        if self._fill_hole_area > 0:
+            logits = fill_small_holes(logits, self._fill_hole_area)
+        positive = logits > 0
+        rows = np.flatnonzero(positive.any(axis=1))
+        if not rows.size:
+            return mask
+        columns = np.flatnonzero(positive.any(axis=0))
+        r, c = self._rows.reached(rows[0], rows[-1]), self._columns.reached(columns[0], columns[-1])
+        if r.start == r.stop or c.start == c.stop:
+            return mask  # a video smaller than the logits can lie between them
+        top, bottom = self._rows.first[r].min(), self._rows.second[r].max() + 1
+        band = logits[top:bottom]
+        across = band[:, self._columns.first[c]] * self._columns.first_weight[c]
+        across += band[:, self._columns.second[c]] * self._columns.second_weight[c]
+        values = across[self._rows.first[r] - top] * self._rows.first_weight[r, None]
+        values += across[self._rows.second[r] - top] * self._rows.second_weight[r, None]
+        np.greater(values, 0, out=mask[r, c])
+        return mask
+
+
+class _Taps:
+    """The two source indices and weights of every output index along one axis."""
+
+    def __init__(self, source: int, target: int) -> None:
+        scale = np.float32(source / target)
+        place = (np.arange(target, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
+        place = np.maximum(place, 0)
+        self.first = place.astype(np.int64)
+        self.second = np.minimum(self.first + 1, source - 1)
+        self.second_weight = (place - self.first).astype(np.float32)
+        self.first_weight = np.float32(1) - self.second_weight
+
+    def reached(self, first: int, last: int) -> slice:
+        """Output indices that look at any source index from ``first`` to ``last``."""
+        hit = np.flatnonzero((self.second >= first) & (self.first <= last))
+        return slice(int(hit[0]), int(hit[-1]) + 1) if hit.size else slice(0, 0)

@@ -7,7 +7,6 @@ folder only: a configuration from outside the package would break the next offic
 import hashlib
 import importlib.resources
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,72 +25,6 @@ _VIDEO_PREDICTOR_SETTINGS: dict[str, Any] = {
     "binarize_mask_from_pts_for_mem_enc": True,
     "fill_hole_area": 0,
 }
-
-
-@dataclass(frozen=True)
-class Device:
-    """Where the model runs: ``dtype`` is float32 where there is no autocast."""
-
-    torch_device: torch.device
-    dtype: torch.dtype
-    name: str
-
-    @property
-    def precision(self) -> str:
-        """``bf16``, ``fp16`` or ``fp32``."""
-        return {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(self.dtype, "fp32")
-
-
-def visible_gpus() -> list[str]:
-    """UUIDs of the CUDA devices this process may use, in torch's order (index where unknown)."""
-    if not torch.cuda.is_available():
-        return []
-    return [
-        str(getattr(torch.cuda.get_device_properties(i), "uuid", i))
-        for i in range(torch.cuda.device_count())
-    ]
-
-
-def candidate_gpus(device: str) -> list[int]:
-    """Indices of the GPUs that ``device`` (auto, cpu, cuda, cuda:N) allows; empty means the CPU.
-
-    Raises PermanentProblem when a GPU is asked for by name and there is none.
-    """
-    if device == "cpu":
-        return []
-    indices = list(range(torch.cuda.device_count() if torch.cuda.is_available() else 0))
-    if device == "auto":
-        return indices
-    if device == "cuda" and indices:
-        return indices
-    prefix, _, number = device.partition(":")
-    if prefix == "cuda" and number.isdigit() and int(number) in indices:
-        return [int(number)]
-    raise PermanentProblem(
-        f"The device {device!r} cannot be used: this machine's torch sees {len(indices)} NVIDIA "
-        "GPU(s); say auto, cpu, cuda or cuda:N with an N that exists."
-    )
-
-
-def cuda_dtype(compute_capability: tuple[int, int]) -> torch.dtype:
-    """bf16 from compute capability 8.0 on, fp16 below.
-
-    ``torch.cuda.is_bf16_supported()`` also says True where bf16 is emulated, and slow (T4).
-    """
-    return torch.bfloat16 if compute_capability >= (8, 0) else torch.float16
-
-
-def describe_device(gpu: int | None) -> Device:
-    """The device and precision to use on GPU number ``gpu``, or on the CPU where it is None."""
-    if gpu is None:
-        return Device(
-            torch.device("cpu"), torch.float32, f"CPU ({torch.get_num_threads()} threads)"
-        )
-    return Device(
-        torch.device("cuda", gpu),
-        cuda_dtype(torch.cuda.get_device_capability(gpu)),
-        torch.cuda.get_device_name(gpu),
-    )
 
 
 def check_checkpoint(spec: ModelSpec) -> str:
@@ -153,12 +86,15 @@ def _set_image_size(model: Any, image_size: int) -> None:
         model.memory_attention.layer[attention].feat_sizes = [image_size // 16] * 2
 
 
-def build_model(spec: ModelSpec) -> Any:
+def build_model(spec: ModelSpec, *, vos_optimized: bool = False) -> Any:
     """Build the architecture with random weights, on the CPU, in evaluation mode."""
     from hydra.errors import HydraException
     from hydra.utils import instantiate
 
     config = _load_config(spec)
+    if vos_optimized:
+        config._target_ = "sam2.sam2_video_predictor.SAM2VideoPredictorVOS"
+        config.compile_image_encoder = True
     try:
         return instantiate(config, _recursive_=True).eval()
     except HydraException as error:
@@ -168,13 +104,14 @@ def build_model(spec: ModelSpec) -> Any:
         ) from None
 
 
-def load_model(spec: ModelSpec, device: torch.device) -> Any:
+def load_model(spec: ModelSpec, device: torch.device, *, vos_optimized: bool = False) -> Any:
     """Build the model, load its checkpoint ({"model": state_dict}), move it to ``device``.
 
-    Every weight must be there and no other. Raises PermanentProblem for a file that is not such a
+    Every weight must be there and no other. ``vos_optimized``: the authors' compiled predictor, to
+    compare with. Raises PermanentProblem for a file that is not such a
     checkpoint or belongs to another configuration.
     """
-    model = build_model(spec)
+    model = build_model(spec, vos_optimized=vos_optimized)
     try:
         weights = torch.load(spec.checkpoint, map_location="cpu", weights_only=True, mmap=True)
         weights = weights["model"]

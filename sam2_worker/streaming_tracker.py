@@ -1,198 +1,320 @@
 """SAM2 tracking with frames in one at a time, masks out one at a time, in constant memory.
 
 The official ``SAM2VideoPredictor.init_state`` holds the whole video as float32 and never drops a
-memory (Ravi et al., SAM 2, arXiv:2408.00714, describe the memory bank; the code is facebookresearch/
-sam2). This drives ``SAM2Base.track_step`` of the same model directly and keeps of the past only what
-a later frame can still look at. The masks are those of the official ``propagate_in_video``
-(tests/test_sam2_worker.py holds the two side by side).
+memory (Ravi et al., SAM 2, arXiv:2408.00714, describe the memory bank). This keeps of the past only
+what a later frame can still look at (object_memory.py). Without a guard and with every object
+looked at in every frame, the masks are those of the official ``propagate_in_video``; backwards they
+are those of its ``reverse=True``, by giving the frames in reverse order
+(tests/test_sam2_engine.py holds the two side by side).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
-# Mean and standard deviation of ImageNet's RGB, on 0..1, with which SAM2 was trained.
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
+from sam2_worker.drift_guard import DriftGuard, Measured, Verdict
+from sam2_worker.image_encoder import ImageFeatures
+from sam2_worker.mask_heads import PointPrompts, Prediction
+from sam2_worker.mask_measurement import FrameMasks, measure
+from sam2_worker.nest_schedule import NestSchedule
+from sam2_worker.object_memory import ObjectMemory, TrackingHead
+from tailor_assets.compute.mask_state import MaskState
 
-# track_step scales object pointers by min(num_frames, 16) - 1. The official predictor passes the
-# length of the video; a running count would change the scale from frame to frame.
-_MANY_FRAMES = 1 << 30
+# Object -> step -> clicks (x, y), fractions of the picture's width and height, all on the object.
+Clicks = Mapping[str, Mapping[float, Sequence[tuple[float, float]]]]
+# Asked for an animal that is lost, by name, with the places of those that are not: (x, y) of a point
+# inside it, or None. All in fractions of the picture's width and height.
+Finder = Callable[[str, Mapping[str, tuple[float, float]]], tuple[float, float] | None]
+
+# x0, y0, x1, y1 in fractions of the picture.
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class TrackedFrame:
-    """What the model says of the objects that have been clicked so far.
+    """One frame's masks.
 
-    ``names`` [B]; ``logits`` float32 [B, S/4, S/4] on the model's device, an object where > 0;
-    ``scores`` [B], the probability that the object is in the picture.
+    ``masks`` are those of the objects looked at; ``held`` names objects whose last mask stands for
+    this one; ``states`` has every object that has started. A mask whose state is EXPLODED or LOST
+    is not to be used.
     """
 
-    names: tuple[str, ...]
-    logits: torch.Tensor
-    scores: tuple[float, ...]
-
-
-@dataclass
-class _Batch:
-    """Objects whose clicks are on the same frames: they share one forward pass."""
-
-    names: tuple[str, ...]
-    # step -> coordinates float32 [B, P, 2] in the model's input pixels; all clicks are positive
-    clicks: dict[int, torch.Tensor]
-    memory: dict[str, dict[int, dict[str, Any]]] = field(
-        default_factory=lambda: {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
-    )
-    position_encoding: list[torch.Tensor] | None = None
-
-    @property
-    def first_step(self) -> int:
-        return min(self.clicks)
+    masks: FrameMasks
+    held: tuple[str, ...]
+    states: Mapping[str, MaskState]
 
 
 class StreamingTracker:
-    """Tracks clicked objects forward through a video.
-
-    ``model`` is a SAM2VideoPredictor on its device (model_loading.load_model). ``clicks`` maps each
-    object to {step: [(x, y), ...]}, where a step counts the frames given to ``track`` from 0 and
-    coordinates are fractions of the picture's width and height. An object is not reported before
-    the step of its first click. Memory: the last 16 frames of an object at most, and its clicked
-    frames.
-    """
+    """Tracks objects from their clicks through the frames it is given."""
 
     def __init__(
         self,
-        model: Any,
-        clicks: Mapping[str, Mapping[int, Sequence[tuple[float, float]]]],
+        head: TrackingHead,
+        clicks: Clicks,
         *,
-        dtype: torch.dtype = torch.float32,
+        image_size: int,
+        guard: DriftGuard | None = None,
+        schedules: Mapping[str, NestSchedule] | None = None,
+        starts: Mapping[str, float] | None = None,
     ) -> None:
-        """Group the objects. Raises ValueError for an object without clicks."""
-        if any(not steps or not all(steps.values()) for steps in clicks.values()) or not clicks:
+        """Group the objects whose clicks are on the same frames.
+
+        ``schedules``: objects that need not be looked at in every frame. ``starts``: steps before
+        which an object is looked at where it is clicked only, because its masks are known; each
+        must be a step with a click on it. Raises ValueError for an object without clicks.
+        """
+        if not clicks or any(not steps or not all(steps.values()) for steps in clicks.values()):
             raise ValueError("every object needs a click")
-        self._model = model
-        self._device = next(model.parameters()).device
-        self._dtype = dtype
-        # The official predictor stores memories as bf16 on every device; autocast to fp16 refuses
-        # to concatenate those with its own.
-        self._memory_dtype = torch.float16 if dtype is torch.float16 else torch.bfloat16
-        # The official predictor runs objects one by one, where this setting has no effect; in a
-        # batch it would let them push one another away.
-        model.non_overlap_masks_for_mem_enc = False
-        self._batches = list(self._group(clicks))
-        self._step = 0
-        stride = model.memory_temporal_stride_for_eval
-        self._spatial_reach = model.num_maskmem * stride
-        self._pointer_reach = max(self._spatial_reach, model.max_obj_ptrs_in_encoder)
-        self._mean = torch.tensor(_MEAN, device=self._device)[:, None, None]
-        self._std = torch.tensor(_STD, device=self._device)[:, None, None]
+        self._head = head
+        self._clicks = clicks
+        self._image_size = image_size
+        self._guard = guard
+        self._schedules = dict(schedules or {})
+        self._starts = dict(starts or {})
+        self._memories = [ObjectMemory(names, head) for names in self._groups()]
+        self._held: dict[str, torch.Tensor] = {}
+        self._measured: dict[str, Measured] = {}
+        self._seen: dict[str, _Seen] = {}
 
-    @property
-    def image_size(self) -> int:
-        """Side of the square picture that ``track`` takes, in pixels."""
-        return int(self._model.image_size)
-
-    @property
-    def memories_held(self) -> int:
-        """Past frames held now, over all batches (it stays bounded; a test looks at it)."""
-        return sum(len(kind) for batch in self._batches for kind in batch.memory.values())
-
-    def _group(
-        self, clicks: Mapping[str, Mapping[int, Sequence[tuple[float, float]]]]
-    ) -> Iterable[_Batch]:
-        alike: dict[tuple[tuple[int, int], ...], list[str]] = {}
-        for name, steps in clicks.items():
-            schedule = tuple(sorted((step, len(points)) for step, points in steps.items()))
-            alike.setdefault(schedule, []).append(name)
-        for schedule, names in alike.items():
-            yield _Batch(
-                names=tuple(names),
-                clicks={
-                    step: torch.tensor(
-                        [clicks[name][step] for name in names],
-                        dtype=torch.float32,
-                        device=self._device,
-                    )
-                    * self.image_size
-                    for step, _ in schedule
-                },
+    def _groups(self) -> Iterator[tuple[str, ...]]:
+        alike: dict[Any, list[str]] = {}
+        for name, steps in self._clicks.items():
+            key = (
+                tuple(sorted((step, len(points)) for step, points in steps.items())),
+                # What is looked at now and then has a time of its own.
+                name if name in self._schedules else None,
+                self._starts.get(name),
             )
+            alike.setdefault(key, []).append(name)
+        yield from (tuple(names) for names in alike.values())
+
+    @property
+    def frames_held(self) -> int:
+        """Past frames held now, over all objects (it stays bounded; a test looks at it)."""
+        return sum(memory.frames_held for memory in self._memories)
 
     @torch.inference_mode()
-    def track(self, image: np.ndarray) -> TrackedFrame:
-        """Take the next frame, uint8 RGB [S, S, 3] with S = ``image_size``."""
-        step = self._step
-        self._step += 1
-        active = [batch for batch in self._batches if step >= batch.first_step]
-        if not active:
-            side = self.image_size // 4
-            return TrackedFrame((), torch.empty((0, side, side), device=self._device), ())
-        with torch.autocast(
-            self._device.type, self._dtype, enabled=self._dtype is not torch.float32
-        ):
-            features = self._model.forward_image(self._normalised(image))
-            outputs = [self._track_batch(batch, step, features) for batch in active]
-        logits = torch.cat([out["pred_masks"][:, 0].float() for out in outputs])
-        scores = torch.cat([out["object_score_logits"][:, 0].float() for out in outputs])
-        return TrackedFrame(
-            names=tuple(name for batch in active for name in batch.names),
-            logits=logits,
-            scores=tuple(torch.sigmoid(scores).tolist()),
+    def track(
+        self,
+        step: float,
+        features: ImageFeatures,
+        find: Finder | None = None,
+        *,
+        clicked_only: bool = False,
+    ) -> TrackedFrame:
+        """Take the next frame; ``step`` is its number, and greater than that of the one before.
+
+        ``clicked_only``: look at the objects that are clicked in this frame, and at no other.
+        """
+        looked: list[_Look] = []
+        held: list[str] = []
+        started = None
+        for memory in self._memories:
+            prompts = self._prompts(memory.names, step)
+            if prompts is None:
+                begun = memory.started and step >= self._starts.get(memory.names[0], step)
+                if clicked_only or not begun:
+                    continue
+                if not self._wanted(memory.names[0], step):
+                    held.extend(memory.names)
+                    continue
+                if started is None:
+                    started = self._head.attention.start(features.top)
+            else:
+                memory.forget_found()
+            prediction = memory.predict(step, features, started, prompts)
+            looked.append(_Look(memory, prediction, clicked=prompts is not None))
+        verdicts = self._judge(step, looked)
+        masks = self._remember(step, looked, verdicts, features, find)
+        self._hold(step, masks)
+        states = {name: verdict.state for name, verdict in verdicts.items()}
+        states |= dict.fromkeys(held, MaskState.HELD)
+        return TrackedFrame(masks, tuple(held), states)
+
+    def _prompts(self, names: tuple[str, ...], step: float) -> PointPrompts | None:
+        points = [self._clicks[name].get(step) for name in names]
+        return None if points[0] is None else self._as_prompts(points)
+
+    def _as_prompts(self, points: Sequence[Any]) -> PointPrompts:
+        """``points`` [B][P] of (x, y) fractions, all on the object."""
+        device = self._head.no_memory.device
+        places = torch.tensor(points, dtype=torch.float32, device=device) * self._image_size
+        return PointPrompts(places, torch.ones(places.shape[:2], dtype=torch.int32, device=device))
+
+    def _wanted(self, name: str, step: float) -> bool:
+        schedule = self._schedules.get(name)
+        return schedule is None or schedule.wants(step, disturbed=self._is_touched(name))
+
+    def _is_touched(self, name: str) -> bool:
+        """Whether something was at this object in its last frame and moved: it may change then."""
+        own = self._seen.get(name)
+        return own is not None and any(
+            other.stirred and _meet(own.box, other.box)
+            for other_name, other in self._seen.items()
+            if other_name not in self._schedules
         )
 
-    def _normalised(self, image: np.ndarray) -> torch.Tensor:
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self._device)
-        return ((pixels.permute(2, 0, 1).float() / 255 - self._mean) / self._std)[None]
+    def _judge(self, step: float, looked: Sequence["_Look"]) -> dict[str, Verdict]:
+        masks = _together(looked)
+        if self._guard is not None or self._schedules:
+            self._measured = measure(masks)
+            for name, measured in self._measured.items():
+                before = self._seen.pop(name, None)
+                if measured.box is not None:
+                    self._seen[name] = _Seen.after(before, measured, masks.logits.shape[-1])
+        if self._guard is None or not masks.names:
+            return {name: Verdict(MaskState.TRACKED, True, True) for name in masks.names}
+        clicked = {name for look in looked if look.clicked for name in look.memory.names}
+        return self._guard.judge(step, self._measured, clicked=clicked)
 
-    def _track_batch(
-        self, batch: _Batch, step: int, features: Mapping[str, Any]
-    ) -> dict[str, torch.Tensor]:
-        size = len(batch.names)
-        expanded = {
-            key: [level.expand(size, -1, -1, -1) for level in features[key]]
-            for key in ("backbone_fpn", "vision_pos_enc")
-        }
-        _, vision, positions, feature_sizes = self._model._prepare_backbone_features(expanded)
-        points = batch.clicks.get(step)
-        inputs = None
-        if points is not None:
-            labels = torch.ones(points.shape[:2], dtype=torch.int32, device=self._device)
-            inputs = {"point_coords": points, "point_labels": labels}
-        out: dict[str, Any] = self._model.track_step(
-            frame_idx=step,
-            # As the official predictor does with clicks that are all given before it propagates:
-            # each clicked frame is segmented from its clicks, not from memory.
-            is_init_cond_frame=points is not None,
-            current_vision_feats=vision,
-            current_vision_pos_embeds=positions,
-            feat_sizes=feature_sizes,
-            point_inputs=inputs,
-            mask_inputs=None,
-            output_dict=batch.memory,
-            num_frames=_MANY_FRAMES,
-            run_mem_encoder=True,
-        )
-        self._remember(batch, step, out, clicked=points is not None)
-        return out
+    def _remember(
+        self,
+        step: float,
+        looked: Sequence["_Look"],
+        verdicts: dict[str, Verdict],
+        features: ImageFeatures,
+        find: Finder | None,
+    ) -> FrameMasks:
+        """Let the memories learn from this frame what the verdicts allow; return its masks."""
+        parts = [part for look in looked for part in self._apart(look, verdicts)]
+        for number, part in enumerate(parts):
+            memory, name = part.memory, part.memory.names[0]
+            found = None
+            if verdicts[name].wants_refind and find is not None:
+                found = self._find_again(step, parts, number, features, find, verdicts)
+            if found is not None:
+                parts[number], verdicts[name] = found
+                memory.remember(step, features, found[0].prediction, clicked=True, found=True)
+            elif verdicts[name].keep_memory or part.clicked:
+                memory.remember(step, features, part.prediction, clicked=part.clicked)
+            memory.tick()
+        return _together(parts)
 
-    def _remember(self, batch: _Batch, step: int, out: dict[str, Any], *, clicked: bool) -> None:
-        if batch.position_encoding is None:  # the same for every frame: one copy is enough
-            batch.position_encoding = [level.clone() for level in out["maskmem_pos_enc"]]
-        kept = {
-            "maskmem_features": out["maskmem_features"].to(self._memory_dtype),
-            "maskmem_pos_enc": batch.position_encoding,
-            "obj_ptr": out["obj_ptr"],
+    def _apart(self, look: "_Look", verdicts: Mapping[str, Verdict]) -> list["_Look"]:
+        """Objects that go on together, and those that from this frame on have a past of their own."""
+        parts = []
+        memory, prediction = look.memory, look.prediction
+        for name in memory.names:
+            verdict = verdicts[name]
+            if len(memory.names) == 1 or not (verdict.wants_refind or not verdict.keep_memory):
+                continue
+            row = memory.names.index(name)
+            rest = [i for i in range(len(memory.names)) if i != row]
+            alone = memory.split(name)
+            self._memories.append(alone)
+            parts.append(_Look(alone, _rows(prediction, [row]), look.clicked))
+            prediction = _rows(prediction, rest)
+        return [*parts, _Look(memory, prediction, look.clicked)]
+
+    def _find_again(
+        self,
+        step: float,
+        parts: Sequence["_Look"],
+        number: int,
+        features: ImageFeatures,
+        find: Finder,
+        verdicts: Mapping[str, Verdict],
+    ) -> tuple["_Look", Verdict] | None:
+        assert self._guard is not None
+        memory = parts[number].memory
+        name = memory.names[0]
+        places = {
+            other: measured.centroid
+            for other, measured in self._measured.items()
+            if other != name and measured.centroid is not None and verdicts[other].keep_mask
         }
-        if clicked:
-            batch.memory["cond_frame_outputs"][step] = kept
-            return
-        recent = batch.memory["non_cond_frame_outputs"]
-        recent[step] = kept
-        for old in [t for t in recent if t <= step - self._pointer_reach]:
-            del recent[old]
-        for t, memory in recent.items():
-            if t <= step - self._spatial_reach:
-                memory["maskmem_features"] = None
+        point = find(name, places)
+        if point is None:
+            return None
+        prediction = memory.predict(step, features, None, self._as_prompts([[point]]))
+        again = _Look(memory, prediction, clicked=True)
+        others = [part for i, part in enumerate(parts) if i != number]
+        measured = measure(_together([again, *others]))
+        verdict = self._guard.judge(step, {name: measured[name]}, refound={name})[name]
+        return (again, verdict) if verdict.keep_memory else None
+
+    def _hold(self, step: float, masks: FrameMasks) -> None:
+        for i, name in enumerate(masks.names):
+            schedule = self._schedules.get(name)
+            if schedule is None:
+                continue
+            mask, last = masks.logits[i] > 0, self._held.get(name)
+            likeness = None
+            if last is not None:
+                both, either = (mask & last).sum(), (mask | last).sum()
+                likeness = float(both / either) if either else 1.0
+            if schedule.refreshed(step, likeness):
+                self._held[name] = mask
+
+    def state(self) -> dict[str, Any]:
+        """All that the next frame's masks depend on, as CPU tensors and plain values."""
+        return {
+            "memories": [memory.state() for memory in self._memories],
+            "held": {name: mask.cpu() for name, mask in self._held.items()},
+            "seen": {name: astuple(seen) for name, seen in self._seen.items()},
+            "guard": None if self._guard is None else self._guard.state_dict(),
+            "schedules": {name: s.state_dict() for name, s in self._schedules.items()},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where ``state`` was taken, with the same clicks, guard and schedules."""
+        device = self._head.no_memory.device
+        self._memories = [ObjectMemory.from_state(s, self._head) for s in state["memories"]]
+        self._held = {name: mask.to(device) for name, mask in state["held"].items()}
+        self._seen = {name: _Seen(*values) for name, values in state["seen"].items()}
+        if self._guard is not None:
+            self._guard.load_state_dict(state["guard"])
+        for name, schedule in self._schedules.items():
+            schedule.load_state_dict(state["schedules"][name])
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What the model sees of the objects of one memory in one frame."""
+
+    memory: ObjectMemory
+    prediction: Prediction
+    clicked: bool
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """An object's mask in its last frame: box and area (shares of the frame), and whether it had
+    changed since the frame before."""
+
+    box: Box
+    area: float
+    stirred: bool
+
+    @classmethod
+    def after(cls, before: "_Seen | None", now: Measured, side: int) -> "_Seen":
+        """``side`` cells of the mask's grid: an outline at rest wavers by one of them."""
+        assert now.box is not None
+        if before is None:
+            return cls(now.box, now.area, True)
+        moved = max(abs(a - b) for a, b in zip(now.box, before.box, strict=True))
+        grown = max(now.area, before.area) / min(now.area, before.area)
+        return cls(now.box, now.area, moved * side > 1.5 or grown > 1.1)
+
+
+def _meet(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _together(looks: Sequence[_Look]) -> FrameMasks:
+    if not looks:
+        return FrameMasks((), torch.empty((0, 0, 0)), ())
+    scores = torch.cat([look.prediction.score_logits[:, 0] for look in looks])
+    return FrameMasks(
+        names=tuple(name for look in looks for name in look.memory.names),
+        logits=torch.cat([look.prediction.logits for look in looks]),
+        scores=tuple(torch.sigmoid(scores).tolist()),
+    )
+
+
+def _rows(prediction: Prediction, rows: list[int]) -> Prediction:
+    return Prediction(
+        prediction.logits[rows], prediction.score_logits[rows], prediction.pointer[rows]
+    )

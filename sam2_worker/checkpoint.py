@@ -1,0 +1,93 @@
+"""Where a segmentation can be continued: one file, replaced whole, beside the masks written so far.
+
+A checkpoint is worth its video only with the same inputs, so it carries their fingerprint, and one
+of anything else is not loaded.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_FILE = "checkpoint.pt"
+_LOCK = "lock"
+_POLL_S = 0.2
+_MESSAGE_EVERY_S = 15.0
+
+
+class CheckpointFolder:
+    """The folder of one segmentation: ``checkpoint.pt`` and whatever it refers to."""
+
+    def __init__(self, folder: str | Path, fingerprint: str) -> None:
+        """Make the folder where it is not there."""
+        self.folder = Path(folder)
+        self._fingerprint = fingerprint
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    @contextlib.contextmanager
+    def held(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Keep every other process out; wait for one that is inside, and say so.
+
+        That one is usually a worker whose run has died and which is about to notice.
+        """
+        descriptor = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        started, said_at = time.monotonic(), -_MESSAGE_EVERY_S
+        try:
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    waited = time.monotonic() - started
+                    if waited - said_at >= _MESSAGE_EVERY_S:
+                        say(
+                            f"waiting for another worker with the same video ({waited:.0f} s so far)"
+                        )
+                        said_at = waited
+                    time.sleep(_POLL_S)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def publish(self, content: dict[str, Any]) -> None:
+        """Make ``content`` (tensors and plain values) the place to continue from."""
+        draft = self.folder / f".{_FILE}"
+        with draft.open("wb") as stream:
+            torch.save({"fingerprint": self._fingerprint, **content}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(draft, self.folder / _FILE)
+
+    def load(self) -> dict[str, Any] | None:
+        """The last published content, or None where there is none that fits.
+
+        What is there for other inputs, or cannot be read, is removed: it is of no use to anybody.
+        """
+        try:
+            content: dict[str, Any] = torch.load(self.folder / _FILE, weights_only=True)
+            if content.pop("fingerprint") == self._fingerprint:
+                return content
+        except FileNotFoundError:
+            pass
+        except Exception:
+            # torch.load has no one error for a file that is not its own; the video is then
+            # segmented from its beginning, which is always right.
+            pass
+        self.clear()
+        return None
+
+    def clear(self) -> None:
+        """Remove everything but the lock."""
+        for path in self.folder.iterdir():
+            if path.name == _LOCK:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
