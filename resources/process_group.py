@@ -19,20 +19,65 @@ _POLL_S = 0.05
 _KILL_WAIT_S = 2.0
 
 
+class Stranger:
+    """The leader of a group that another process started: it can be watched and ended.
+
+    Only its parent is told how it ended.
+    """
+
+    UNKNOWN_STATUS = 256
+    """``returncode`` once it is gone; no program can have it."""
+
+    stdin = None
+
+    def __init__(self, pid: int) -> None:
+        """Raises psutil.NoSuchProcess where it has gone already."""
+        self.pid = pid
+        self.returncode: int | None = None
+        self._process = psutil.Process(pid)
+
+    def poll(self) -> int | None:
+        """None for as long as it lives."""
+        if self.returncode is None and not _is_alive(self._process):
+            self.returncode = self.UNKNOWN_STATUS
+        return self.returncode
+
+    def wait(self, timeout: float) -> int:
+        """Raises subprocess.TimeoutExpired where it lives on."""
+        deadline = time.monotonic() + timeout
+        while (status := self.poll()) is None:
+            if time.monotonic() >= deadline:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout)
+            time.sleep(_POLL_S)
+        return status
+
+
+Leader = subprocess.Popen[bytes] | Stranger
+
+
 def start_process_group(
-    command: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path | None = None,
+    stdin: int | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start ``command`` as the leader of a new session.
 
-    Standard output and error are the parent's; standard input is a pipe that nothing is written to
-    and that only the parent holds: the program reads its end when the parent is gone.
+    Standard output and error are the parent's; standard input is ``stdin``, or else a pipe that
+    nothing is written to. Only the parent holds the other end of either: the program reads its end
+    when the parent is gone.
     """
     return subprocess.Popen(
-        list(command), env=dict(env), cwd=cwd, stdin=subprocess.PIPE, start_new_session=True
+        list(command),
+        env=dict(env),
+        cwd=cwd,
+        stdin=subprocess.PIPE if stdin is None else stdin,
+        start_new_session=True,
     )
 
 
-def end_process_group(process: subprocess.Popen[bytes], *, grace_s: float = 5.0) -> None:
+def end_process_group(process: Leader, *, grace_s: float = 5.0) -> None:
     """End ``process``, its group and its descendants: SIGTERM, ``grace_s`` seconds, SIGKILL.
 
     Returns when none is alive, at most ``grace_s`` + 2 s later. Right to call in ``finally``: where
@@ -54,7 +99,7 @@ def end_process_group(process: subprocess.Popen[bytes], *, grace_s: float = 5.0)
             process.stdin.close()
 
 
-def _members(process: subprocess.Popen[bytes]) -> set[psutil.Process]:
+def _members(process: Leader) -> set[psutil.Process]:
     """Living processes of the group, and descendants that made a session of their own."""
     found = set()
     for candidate in psutil.process_iter():
@@ -77,9 +122,7 @@ def _is_alive(member: psutil.Process) -> bool:
         return False
 
 
-def _signal_all(
-    process: subprocess.Popen[bytes], members: set[psutil.Process], number: signal.Signals
-) -> None:
+def _signal_all(process: Leader, members: set[psutil.Process], number: signal.Signals) -> None:
     if not any(_is_alive(member) for member in members):
         return
     # An empty group is no error: what is left may be descendants outside of it.
@@ -93,9 +136,7 @@ def _signal_all(
             continue
 
 
-def _wait_until_gone(
-    process: subprocess.Popen[bytes], members: set[psutil.Process], timeout_s: float
-) -> bool:
+def _wait_until_gone(process: Leader, members: set[psutil.Process], timeout_s: float) -> bool:
     deadline = time.monotonic() + timeout_s
     while True:
         process.poll()  # reaps the leader

@@ -2,27 +2,35 @@
 
 Dagster's own PipesSubprocessClient signals one process and waits 20 s; a cancelled run left the
 worker's children on the GPU. This one starts the worker in a session of its own and ends the whole
-group in `finally`, however the step ends.
+group in `finally`, however the step ends. A worker that is done may stay for the next run
+(worker_process.py).
 """
 
 import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from subprocess import TimeoutExpired
 from typing import Any
 
 import dagster as dg
 
-from resources.process_group import end_process_group, start_process_group
-from resources.settings import PROJECT_ROOT
+from resources.process_group import Stranger
+from resources.worker_process import (
+    start_worker,
+    staying,
+    take_waiting_worker,
+    worker_environment,
+)
 from sam2_worker import request as wire
+from sam2_worker.hand_over import Stay
 from tailor_assets.compute.errors import PermanentProblem
 
 _LISTEN_EVERY_S = 0.2
+_CHECKPOINT_DAYS = 14
 
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
 OnProgress = Callable[[int, int], None]
@@ -34,10 +42,14 @@ class WorkerDied(Exception):
 
 @dataclass(frozen=True)
 class WorkerExit:
-    """How one start of the worker ended: its exit status, and all messages it sent."""
+    """How one start of the worker ended: its exit status, and all messages it sent.
+
+    ``reused``: it was no start, but a worker that had been waiting.
+    """
 
     returncode: int
     messages: tuple[Mapping[str, Any], ...]
+    reused: bool = False
 
     def last(self, kind: str) -> Mapping[str, Any] | None:
         """The last message of a kind."""
@@ -47,19 +59,9 @@ class WorkerExit:
         """For a person: ``signal SIGKILL`` or ``exit status 1``."""
         if self.returncode < 0:
             return f"signal {signal.Signals(-self.returncode).name}"
+        if self.returncode == Stranger.UNKNOWN_STATUS:
+            return "an end that only the run which had started it was told of"
         return f"exit status {self.returncode}"
-
-
-def worker_environment() -> dict[str, str]:
-    """The child's environment: this one's, with this project and nothing else on PYTHONPATH.
-
-    The worker imports ``sam2_worker`` and ``tailor_assets.compute`` from here, and everything else
-    from its own environment, whose pins differ.
-    """
-    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "VIRTUAL_ENV")}
-    env["PYTHONPATH"] = str(PROJECT_ROOT)
-    env[wire.PARENT_PID_VARIABLE] = str(os.getpid())
-    return env
 
 
 def run_worker(
@@ -69,12 +71,15 @@ def run_worker(
     *,
     on_progress: OnProgress | None = None,
     grace_s: float = 5.0,
+    stay: Stay | None = None,
+    may_reuse: bool = True,
 ) -> WorkerExit:
     """Run ``command`` as a Pipes process, once, and wait for it.
 
     Its log lines appear in the run's log as they come. Whatever ends the wait (the worker's exit, a
     cancelled run, Ctrl-C, an error here), nothing of its process group is alive on return; that
-    takes at most ``grace_s`` + 2 s.
+    takes at most ``grace_s`` + 2 s. With ``stay`` a worker that has done its work well may wait for
+    another run instead, as it says; and one that waits is taken where ``may_reuse``.
     """
     heard = 0
     with dg.open_pipes_session(
@@ -83,21 +88,19 @@ def run_worker(
         message_reader=dg.PipesTempFileMessageReader(),
         extras=dict(extras),
     ) as session:
-        process = start_process_group(
-            command, env={**worker_environment(), **session.get_bootstrap_env_vars()}
-        )
+        pipes = session.get_bootstrap_env_vars()
+        worker = take_waiting_worker(pipes, stay) if stay and may_reuse else None
+        worker = worker or start_worker(command, {**worker_environment(), **pipes}, stay)
         try:
-            while True:
-                try:
-                    process.wait(timeout=_LISTEN_EVERY_S)
-                    break
-                except TimeoutExpired:
-                    heard = _pass_on(session.get_custom_messages(), heard, on_progress)
+            if worker.reused:
+                context.log.info(f"worker process {worker.pid}, which was waiting, took this video")
+            while not worker.wait(_LISTEN_EVERY_S):
+                heard = _pass_on(session.get_custom_messages(), heard, on_progress)
         finally:
-            end_process_group(process, grace_s=grace_s)
+            worker.let_go(grace_s)
     messages = tuple(session.get_custom_messages())
     _pass_on(messages, heard, on_progress)
-    return WorkerExit(process.returncode, messages)
+    return WorkerExit(worker.exit_status, messages, worker.reused)
 
 
 def _pass_on(
@@ -117,36 +120,47 @@ def run_worker_until_done(
     *,
     max_restarts: int,
     on_progress: OnProgress | None = None,
+    stay: Stay | None = None,
 ) -> dict[str, Any]:
     """Run the worker; start it again where it alone died; return the metadata of its result.
 
-    Raises PermanentProblem with the worker's own sentence, or where it ran out of memory; WorkerDied
-    after ``max_restarts`` starts more than the first.
+    Each start goes on where the one before had last committed. A worker that waits may be taken in
+    place of the first start; where it fails, that is not counted: it might be for what it did
+    before. Raises PermanentProblem with the worker's own sentence; WorkerDied after ``max_restarts``
+    starts more than the first.
     """
-    for restarts in range(max_restarts + 1):
-        ended = run_worker(context, command, request.to_extras(), on_progress=on_progress)
+    tries = starts = 0
+    while True:
+        ended = run_worker(
+            context,
+            command,
+            request.to_extras(),
+            on_progress=on_progress,
+            stay=stay,
+            may_reuse=tries == 0,
+        )
         problem = ended.last(wire.PERMANENT_PROBLEM)
         if problem is not None:
             raise PermanentProblem(problem["sentence"])
-        memory = ended.last(wire.OUT_OF_MEMORY)
-        if memory is not None:
-            raise PermanentProblem(
-                f"{request.model.name} ran out of memory at {request.width}x{request.height} with "
-                f"{len(request.objects)} object(s): choose a smaller model or a smaller image_size "
-                f"in models.toml, or end what else uses the GPU ({memory['detail']})."
-            )
         result = ended.last(wire.RESULT)
         if result is not None and ended.returncode == 0:
-            return {**result["metadata"], "worker_restarts": restarts}
+            return {
+                **result["metadata"],
+                "worker_restarts": tries,
+                "worker_reused": ended.reused,
+            }
+        tries += 1
+        starts += not ended.reused
+        which = f"start {starts} of {max_restarts + 1}" if not ended.reused else "it had waited"
         context.log.warning(
-            f"the segmentation worker ended without a result ({ended.describe()}; "
-            f"start {restarts + 1} of {max_restarts + 1})"
+            f"the segmentation worker ended without a result ({ended.describe()}; {which})"
         )
-    raise WorkerDied(
-        f"The segmentation worker died {max_restarts + 1} times, the last time by "
-        f"{ended.describe()}; SIGKILL usually means that the machine ran out of memory. What it "
-        "wrote is in the run's stderr."
-    )
+        if starts > max_restarts:
+            raise WorkerDied(
+                f"The segmentation worker died {starts} times, the last time by "
+                f"{ended.describe()}; SIGKILL usually means that the machine ran out of memory. "
+                "What it wrote is in the run's stderr."
+            )
 
 
 def segment_with_sam2(
@@ -156,16 +170,22 @@ def segment_with_sam2(
     *,
     source_frames: Any,
     timestamps_s: Any,
+    video_timestamps_s: Any,
     masks_path: Path,
+    checkpoints: Path,
     max_restarts: int,
+    linger_s: float,
     on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Have the worker write ``masks_path``; return its metadata (plain values).
 
-    ``request_fields`` are those of WorkerRequest but ``masks_path`` and ``frame_table``. The worker
-    writes into a folder of its own beside ``masks_path``, and only a whole file is moved to its
-    place: a killed worker's leftovers go with the folder, those of a killed run with the next one.
-    Raises PermanentProblem where the segmentation environment is missing.
+    ``request_fields`` are those of WorkerRequest but the paths made here. The worker writes into a
+    folder of its own beside ``masks_path``, and only a whole file is moved to its place: a killed
+    worker's leftovers go with the folder, those of a killed run with the next one. What it has
+    committed lies in a folder of ``checkpoints`` that is named after the request, so that another
+    run, on this machine or one that shares it, goes on from there; it is removed when the masks are
+    whole. The worker then waits ``linger_s`` for another video. Raises PermanentProblem where the
+    segmentation environment is missing.
     """
     if not python.exists():
         raise PermanentProblem(
@@ -175,19 +195,43 @@ def segment_with_sam2(
     prefix = f".{masks_path.name}.sam2-"
     for leftover in masks_path.parent.glob(f"{prefix}*"):
         shutil.rmtree(leftover, ignore_errors=True)
+    remove_old_checkpoints(checkpoints)
     with tempfile.TemporaryDirectory(prefix=prefix, dir=masks_path.parent) as folder:
         table = Path(folder) / "frames.npz"
-        wire.write_frame_table(table, source_frames, timestamps_s)
+        wire.write_frame_table(table, source_frames, timestamps_s, video_timestamps_s)
         written = Path(folder) / "masks.npz"
         request = wire.WorkerRequest(
-            **request_fields, frame_table=str(table), masks_path=str(written)
+            **request_fields,
+            frame_table=str(table),
+            masks_path=str(written),
+            checkpoint_folder="",
         )
+        kept = checkpoints / request.fingerprint("")[:32]
+        request = replace(request, checkpoint_folder=str(kept))
+        command = [str(python), "-m", "sam2_worker"]
         metadata = run_worker_until_done(
             context,
-            [str(python), "-m", "sam2_worker"],
+            command,
             request,
             max_restarts=max_restarts,
             on_progress=on_progress,
+            stay=staying(
+                command,
+                seconds=linger_s,
+                locks_folder=Path(request.locks_folder),
+                device=request.device,
+            ),
         )
         os.replace(written, masks_path)
+    shutil.rmtree(kept, ignore_errors=True)
     return metadata
+
+
+def remove_old_checkpoints(checkpoints: Path) -> None:
+    """Remove what no run has touched for two weeks: cancelled for good, or of other settings."""
+    if not checkpoints.is_dir():
+        return
+    for folder in checkpoints.iterdir():
+        newest = max((path.stat().st_mtime for path in folder.rglob("*")), default=0.0)
+        if time.time() - max(newest, folder.stat().st_mtime) > _CHECKPOINT_DAYS * 86_400:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -4,21 +4,26 @@
 belongs here: choosing between them by name. What does not: how either segments.
 """
 
+import hashlib
+import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import numpy as np
 
-from resources.model_registry import ModelEntry, ModelRegistry
+from resources.model_registry import ModelEntry, ModelRegistry, configured_models
 from resources.sam2_client import Context, OnProgress, segment_with_sam2
-from resources.settings import load_settings
-from sam2_worker.request import Click
+from resources.settings import load_settings, worker_linger_s
+from resources.weights_check import WeightsCheck
+from sam2_worker.request import ENGINE_VERSION, Click, EngineSettings
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.prompts import ObjectKind, ObjectPrompt
+
+__all__ = ["EngineSettings", "KnownMasks", "SegmentationRequest", "Segmenter"]
 
 
 @dataclass(frozen=True)
@@ -38,13 +43,33 @@ class SegmentationRequest:
     width: int
     objects: Sequence[tuple[str, ObjectKind]]
     prompts: Sequence[ObjectPrompt]
+    identity: str = ""
+    """Names the video's content (its checksum): an interrupted segmentation of the same content is
+    gone on with, wherever the file lies. The path where it is empty."""
+    video_timestamps_s: np.ndarray | None = None
+    """float64: times of *all* frames of the video, where known: fewer packets are then decoded."""
+    known: "KnownMasks | None" = None
+    engine: EngineSettings = field(default_factory=EngineSettings)
+
+
+@dataclass(frozen=True)
+class KnownMasks:
+    """Masks of the same frames that still hold in part.
+
+    ``path`` is a masks NPZ; ``changed_from`` has, per object, the source frame from which its masks
+    change, or None where they do not (compute/corrections.py).
+    """
+
+    path: Path
+    changed_from: Mapping[str, int | None]
 
 
 class Segmenter(dg.ConfigurableResource):
     """Makes masks with the segmenter that is named, of those in models.toml.
 
     Empty fields mean the environment's answer, asked when a video is segmented: TAILOR_HOME (own
-    models, weights, GPU locks) and TAILOR_SAM2_PYTHON (`make sam2`).
+    models, GPU locks), TAILOR_MODELS (weights), TAILOR_SAM2_PYTHON (`make sam2`) and
+    TAILOR_WORKER_LINGER_S.
     """
 
     home: str = ""
@@ -53,13 +78,32 @@ class Segmenter(dg.ConfigurableResource):
     """``auto`` (a free GPU, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``."""
     max_restarts: int = 2
     """How often a SAM2 worker that died is started again within the step."""
+    linger_s: float | None = None
+    """How long a SAM2 worker waits for another video; None: TAILOR_WORKER_LINGER_S."""
 
     def _home(self) -> Path:
         return Path(self.home) if self.home else load_settings().home
 
     def registry(self) -> ModelRegistry:
         """The models known now. Raises PermanentProblem where the user's file has a mistake."""
-        return ModelRegistry(self._home())
+        return ModelRegistry(Path(self.home)) if self.home else configured_models()
+
+    def fingerprint(self, name: str, request: SegmentationRequest) -> str:
+        """What decides the masks besides frames and points; empty where masks are never continued.
+
+        Masks of equal fingerprints may be parts of one file.
+        """
+        registry = self.registry()
+        entry = registry.get(name)
+        if entry.kind == "background":
+            return ""
+        spec = registry.spec(entry)
+        weights = WeightsCheck(self._home()).sha256(Path(spec.checkpoint))
+        said = [
+            ENGINE_VERSION, spec.config, spec.image_size, spec.precision, weights,
+            asdict(request.engine), [list(item) for item in request.objects],
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
     def segment(
         self,
@@ -72,14 +116,16 @@ class Segmenter(dg.ConfigurableResource):
 
         ``on_progress(done, total)`` counts frames. Metadata: segmenter, device, frames, seconds,
         frames_per_second, and for SAM2 precision, image_size, checkpoint_sha256,
-        model_load_seconds, worker_restarts. Raises PermanentProblem: unknown segmenter, weights or
-        environment missing, no point or one for an unknown object, bad weights, a video that
-        cannot be read, out of memory; WorkerDied where the worker died again and again.
+        model_load_seconds, frames_tracked, stages_busy (share of the time per stage),
+        memory_reductions, resumed, worker_restarts, worker_reused. Raises PermanentProblem: unknown
+        segmenter, weights or environment missing, no point or one for an unknown object, bad
+        weights, a video that cannot be read, out of memory; WorkerDied where the worker died again
+        and again.
         """
         registry = self.registry()
         entry = registry.get(name)
         if entry.kind == "background":
-            return _segment_with_background(name, request, on_progress)
+            return segment_with_background_model(name, request, on_progress)
         return self._segment_with_sam2(context, registry, entry, request, on_progress)
 
     def _segment_with_sam2(
@@ -94,12 +140,17 @@ class Segmenter(dg.ConfigurableResource):
             "video_path": str(request.video_path),
             "height": request.height,
             "width": request.width,
-            "objects": tuple(object_name for object_name, _ in request.objects),
+            "identity": request.identity or str(request.video_path),
+            "objects": tuple((object_name, kind) for object_name, kind in request.objects),
             "clicks": _clicks(entry.name, request),
             "model": registry.spec(entry),
             "device": self.device,
             "locks_folder": str(self._home() / "locks"),
+            "settings": request.engine,
         }
+        if request.known is not None:
+            fields["known_masks"] = str(request.known.path)
+            fields["changed_from"] = dict(request.known.changed_from)
         python = Path(self.sam2_python) if self.sam2_python else load_settings().sam2_python
         return segment_with_sam2(
             context,
@@ -107,8 +158,11 @@ class Segmenter(dg.ConfigurableResource):
             fields,
             source_frames=request.source_frames,
             timestamps_s=request.timestamps_s,
+            video_timestamps_s=request.video_timestamps_s,
             masks_path=Path(request.masks_path),
+            checkpoints=self._home() / "checkpoints",
             max_restarts=self.max_restarts,
+            linger_s=worker_linger_s() if self.linger_s is None else self.linger_s,
             on_progress=on_progress,
         )
 
@@ -132,11 +186,12 @@ def _clicks(segmenter: str, request: SegmentationRequest) -> tuple[Click, ...]:
     )
 
 
-def _segment_with_background(
+def segment_with_background_model(
     name: str, request: SegmentationRequest, on_progress: OnProgress | None
 ) -> dict[str, Any]:
+    """Write ``request.masks_path`` with the background model, in this process; return metadata."""
     from tailor_assets.compute.background.background_segmenter import segment_with_background
-    from tailor_assets.compute.mask_file import MaskWriter
+    from tailor_assets.compute.mask_writer import MaskWriter
 
     started = time.monotonic()
     with MaskWriter(
@@ -150,6 +205,7 @@ def _segment_with_background(
             request.video_path,
             source_frames=request.source_frames,
             timestamps_s=request.timestamps_s,
+            video_timestamps_s=request.video_timestamps_s,
             height=request.height,
             width=request.width,
             prompts=request.prompts,

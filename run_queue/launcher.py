@@ -14,7 +14,8 @@ from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, 
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from dagster._core.storage.tags import GRPC_INFO_TAG, HIDDEN_TAG_PREFIX
 
-from run_queue.machine import boot_id, host_name, is_alive
+from resources.boot import boot_id
+from run_queue.machine import host_name, is_alive
 
 # Dagster's prefix for tags that its web page does not show: nobody looks for these.
 WORKER_HOST_TAG = f"{HIDDEN_TAG_PREFIX}tailor_worker_host"

@@ -29,11 +29,12 @@ from toy_services import (
     wait_for,
 )
 
+from resources.boot import boot_id
 from run_queue.coordinator import QUEUE_TAG
 from run_queue.failure import permanent_failure
 from run_queue.launcher import WORKER_BOOT_TAG, WORKER_HOST_TAG, TailorRunLauncher
 from run_queue.lost_retries import ask_again_for_lost_retries
-from run_queue.machine import boot_id, host_name, is_alive
+from run_queue.machine import host_name, is_alive
 from run_queue.pool_polling import poll_pools_every_second
 from tailor_assets.services.start import RunningServices
 

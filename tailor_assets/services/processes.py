@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from resources.worker_process import machine_mark
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.services import watchdog
 
@@ -58,6 +59,7 @@ class Services:
         self._folder = folder
         self._services: list[Service] = []
         self._groups: set[int] = set()
+        self._workers: list[Path] = []
         self._stopping = threading.Event()
         self._guard = threading.Lock()
         self.problem: str | None = None
@@ -88,6 +90,11 @@ class Services:
         """Have PostgreSQL stopped too if this process is killed."""
         self._tell(f"postgres {pid}")
 
+    def watch_workers(self, folder: Path) -> None:
+        """Have segmentation workers that wait in this folder ended in the end."""
+        self._workers.append(folder)
+        self._tell(f"workers {machine_mark()} {folder}")
+
     def check(self) -> None:
         """Raise PermanentProblem if a service has ended while starting or cannot be kept alive."""
         if self.problem:
@@ -116,6 +123,8 @@ class Services:
             watchdog.end_groups({pid}, self._reap)
         watchdog.end_groups(self._groups, self._reap)
         self._reap()
+        for folder in self._workers:
+            watchdog.end_waiting_workers(machine_mark(), str(folder))
 
     def dismiss_watchdog(self) -> None:
         """Say that everything has been ended properly."""

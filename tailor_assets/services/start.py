@@ -123,6 +123,7 @@ def start_services(
             environment=children_environment, folder=dagster_home, logs=logs, lock=lock
         )
         stack.callback(services.dismiss_watchdog)
+        services.watch_workers(home / "locks")
         if embedded:
             services.watch_postgres(embedded.pid)
         # The daemon first, so that nothing new begins while the rest is ended.

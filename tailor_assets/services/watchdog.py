@@ -5,15 +5,21 @@ standard input is a pipe whose other end only the starting process holds: the en
 that process is gone. It also holds the lock on the home folder until it has cleaned up.
 
 Lines it reads: ``watch <process group>``, ``forget <process group>``,
-``postgres <pid of the server>``, ``done``.
+``postgres <pid of the server>``, ``workers <mark> <folder>``, ``done``.
 """
 
+import contextlib
+import glob
 import os
 import signal
+import socket
+import struct
 import sys
 import time
 from collections.abc import Callable
 
+# A segmentation worker that waits for a video has nothing to finish.
+LEAVE_SECONDS = 2.0
 # A run that is told to stop ends its segmenter first, which may take 5 s.
 GRACE_SECONDS = 8.0
 
@@ -46,10 +52,49 @@ def end_groups(groups: set[int], reap: Callable[[], None] = lambda: None) -> Non
         _signal_group(group, signal.SIGKILL)
 
 
+def end_waiting_workers(mark: str, folder: str) -> None:
+    """End the segmentation workers that wait in ``folder`` for another run's video.
+
+    They belong to no run, and so to no group that anybody ends. ``mark`` tells this machine's from
+    those of others with the same folder. Once it is told, a worker takes no video any more.
+    """
+    for path in glob.glob(os.path.join(glob.escape(folder), f"worker-{mark}-*.sock")):
+        try:
+            _see_worker_leave(path)
+        except ConnectionRefusedError:
+            with contextlib.suppress(OSError):
+                os.unlink(path)  # it was killed
+        except OSError:
+            continue
+
+
+def _see_worker_leave(path: str) -> None:
+    directory = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(LEAVE_SECONDS)
+            # The path itself may be longer than a socket's may be.
+            connection.connect(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
+            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            pid, user, _ = struct.unpack("3i", credentials)
+            try:
+                connection.sendall(b'{"leave": true}\n')
+                while connection.recv(4096):
+                    continue
+            except TimeoutError:
+                if user == os.geteuid() and pid > 1:
+                    _signal_group(pid, signal.SIGKILL)
+            except ConnectionResetError:
+                return
+    finally:
+        os.close(directory)
+
+
 def main() -> None:
     """Read until the pipe ends, then end what is left."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     groups: set[int] = set()
+    workers: list[tuple[str, str]] = []
     postgres = 0
     for line in sys.stdin:
         word, _, number = line.strip().partition(" ")
@@ -59,9 +104,14 @@ def main() -> None:
             groups.discard(int(number))
         elif word == "postgres":
             postgres = int(number)
+        elif word == "workers":
+            mark, _, folder = number.partition(" ")
+            workers.append((mark, folder))
         elif word == "done":
             return
     end_groups(groups)
+    for mark, folder in workers:
+        end_waiting_workers(mark, folder)
     if postgres:
         try:
             os.kill(postgres, signal.SIGINT)  # PostgreSQL's "fast shutdown"
