@@ -2,11 +2,12 @@
 
 import tomllib
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from resources.settings import load_settings
 from sam2_worker.request import ModelSpec
 from tailor_assets.compute.errors import PermanentProblem
 
@@ -28,12 +29,44 @@ class ModelEntry(BaseModel):
     url: str | None = Field(default=None, pattern=r"^https://")
     licence: str = "not stated"
     image_size: int | None = Field(default=None, gt=0, multiple_of=32)
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    compile: bool = False
+
+    @field_validator("file")
+    @classmethod
+    def _file_is_a_place_for_weights(cls, file: str | None) -> str | None:
+        # An absolute path is a person's decision; a relative one says "in the models folder", and
+        # fetching must then not write anywhere else.
+        if file is not None:
+            place = PurePath(file)
+            if not place.name or not file.isprintable():
+                raise ValueError("it is not the name of a file")
+            if ".." in place.parts and not place.is_absolute():
+                raise ValueError("it leads out of the models folder")
+        return file
 
     @model_validator(mode="after")
     def _sam2_has_config_and_file(self) -> "ModelEntry":
         if self.kind == "sam2" and not (self.config and self.file):
             raise ValueError("a sam2 model needs config and file")
         return self
+
+    @property
+    def can_be_fetched(self) -> bool:
+        """Whether there is an address, and a sha256 that tells a right file from a wrong one."""
+        return bool(self.file and self.url and self.sha256)
+
+    def where_to_put(self, path: Path) -> str:
+        """The words for a person who brings the file by hand: which one, and to which place."""
+        facts = []
+        if self.size_bytes:
+            facts.append(f"{self.size_bytes:,} bytes")
+        if self.sha256:
+            facts.append(f"sha256 {self.sha256}")
+        if self.url:
+            facts.append(f"from {self.url}")
+        which = f"{path.name} ({', '.join(facts)})" if facts else path.name
+        return f"put the file {which} at {path}"
 
 
 def load_models(path: Path) -> dict[str, ModelEntry]:
@@ -65,11 +98,14 @@ def load_models(path: Path) -> dict[str, ModelEntry]:
 
 
 class ModelRegistry:
-    """The shipped segmenters and those of ``<home>/models.toml``; weights in ``<home>/models``."""
+    """The shipped segmenters and those of ``<home>/models.toml``; weights in ``folder``."""
 
-    def __init__(self, home: Path) -> None:
-        """Read both files. Raises PermanentProblem where the user's has a mistake."""
-        self.folder = home / "models"
+    def __init__(self, home: Path, folder: Path | None = None) -> None:
+        """Read both files. Raises PermanentProblem where the user's has a mistake.
+
+        ``folder`` is ``<home>/models`` where None.
+        """
+        self.folder = folder or home / "models"
         self._entries = load_models(SHIPPED_MODELS)
         own = home / "models.toml"
         if own.exists():
@@ -89,18 +125,20 @@ class ModelRegistry:
             )
         return entry
 
-    def checkpoint(self, entry: ModelEntry) -> Path:
-        """Where the weights are. Raises PermanentProblem that says which file to put where."""
+    def place(self, entry: ModelEntry) -> Path:
+        """Where the weights belong, whether or not they are there."""
         assert entry.file is not None, f"{entry.name} has no weights"
-        path = self.folder / entry.file  # an absolute `file` stays as it is
+        return self.folder / entry.file  # an absolute `file` stays as it is
+
+    def checkpoint(self, entry: ModelEntry) -> Path:
+        """Where the weights are. Raises PermanentProblem that says how to get them."""
+        path = self.place(entry)
         if path.is_file():
             return path
-        origin = f" from {entry.url}" if entry.url else ""
-        digest = f" (sha256 {entry.sha256})" if entry.sha256 else ""
-        raise PermanentProblem(
-            f"The weights of {entry.name} are not on this machine: put the file "
-            f"{path.name}{origin}{digest} at {path}."
-        )
+        put = entry.where_to_put(path)
+        if entry.can_be_fetched:
+            put = f"run `tailor fetch-model {entry.name}`, or, where there is no network, {put}"
+        raise PermanentProblem(f"The weights of {entry.name} are not on this machine: {put}.")
 
     def spec(self, entry: ModelEntry) -> ModelSpec:
         """What the worker needs to build the model. Raises as ``checkpoint`` does."""
@@ -111,4 +149,15 @@ class ModelRegistry:
             checkpoint=str(self.checkpoint(entry)),
             sha256=entry.sha256,
             image_size=entry.image_size,
+            precision=entry.precision,
+            compile=entry.compile,
         )
+
+
+def configured_models() -> ModelRegistry:
+    """The models of this machine's settings: TAILOR_HOME and TAILOR_MODELS, read now.
+
+    Raises PermanentProblem where the user's models.toml has a mistake.
+    """
+    settings = load_settings()
+    return ModelRegistry(settings.home, settings.models_folder)
