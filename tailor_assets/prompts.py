@@ -1,24 +1,25 @@
-"""Where each object is: one point per object, and who gave it."""
+"""Where each object is: a point or several per object, and who gave them."""
 
 import base64
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from resources.artifact_store import ArtifactStore, version_of
 from resources.settings import load_settings
 from resources.video_registry import VideoRegistry
 from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once
 from tailor_assets.choose_points import ChosenPoints, choose_points
-from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.prompts import ObjectPrompt
 from tailor_assets.partitions import videos
 from tailor_assets.templates import Template, choose_template, load_templates
-from tailor_assets.video_settings import GivenPoint, parse_settings
+from tailor_assets.video_settings import parse_points, parse_settings
 
 CODE_VERSION = "1"
 WAITING_TAG = "tailor/waiting"
@@ -27,9 +28,11 @@ WAITING_TAG = "tailor/waiting"
 class PromptsConfig(dg.Config):
     """Points of this run; they go before those of tailor.json and of the template."""
 
-    points: dict[str, list[float]] = Field(
+    # Any, because Dagster has no type for "a point or a list of points"; parse_points refuses others.
+    points: dict[str, Any] = Field(
         default={},
-        description="Object name to [x, y] or [x, y, frame]: pixels of the upright picture.",
+        description="Object name to a point, [x, y] or [x, y, frame], or to a list of points: pixels "
+        "of the upright picture. A later point of an object is a correction from its frame on.",
     )
     template: str | None = Field(default=None, description="Analysis template, by name.")
 
@@ -49,17 +52,18 @@ def prompts(
     registry: VideoRegistry,
     store: ArtifactStore,
 ) -> Iterator[dg.MaterializeResult]:
-    """A point inside each object of the template, drawn on the frame it belongs to.
+    """Points inside each object of the template, drawn on the frames they belong to.
 
     From, in order: the run's configuration, ``tailor.json``, the template's fixed points, automatic
-    detection. Where a point is needed that only a person can give, nothing is materialized: the run
-    ends well, tagged ``tailor/waiting=points``, and the sensor starts the rest when the points come.
+    detection. A later point of an object corrects it from its frame on. Where a point is needed that
+    only a person can give, nothing is materialized: the run ends well, tagged
+    ``tailor/waiting=points``, and the sensor starts the rest when the points come.
     """
     key = context.partition_key
     with bad_input_fails_once(context):
         video, frames = store.require(key, "video"), store.require(key, "frames")
         settings = parse_settings(registry.get(key).sidecar_text)
-        from_run = {name: _given(name, values) for name, values in config.points.items()}
+        from_run = parse_points(config.points, "The run's configuration")
         template = choose_template(
             load_templates(load_settings().templates_file),
             config.template or settings.template,
@@ -87,7 +91,8 @@ def prompts(
             if chosen.missing:
                 _wait(context, template, chosen)
                 return
-            picture = _picture(path, source_frames, chosen.prompts)
+            times = store.read_table(key, "video_timestamps")["timestamp_s"].to_numpy()
+            picture, not_shown = _picture(path, source_frames, times, chosen.prompts)
 
         with store.making(key, "prompts") as draft:
             draft.path("prompts_picture.jpg").write_bytes(picture)
@@ -114,7 +119,10 @@ def prompts(
     yield dg.MaterializeResult(
         data_version=dg.DataVersion(record.version),
         metadata={
-            "picture": dg.MetadataValue.md(f"![points](data:image/jpeg;base64,{encoded})"),
+            "picture": dg.MetadataValue.md(
+                f"![points](data:image/jpeg;base64,{encoded})"
+                + (f"\n\nNot shown: the points on frames {not_shown}." if not_shown else "")
+            ),
             "template": template.name,
             "points": dg.MetadataValue.md(
                 "\n".join(
@@ -140,16 +148,6 @@ def read_prompts(
     )
 
 
-def _given(name: str, values: list[float]) -> GivenPoint:
-    try:
-        return GivenPoint.model_validate(values)
-    except ValidationError:
-        raise PermanentProblem(
-            f"The point of {name} in the run's configuration is {values}: give [x, y] or "
-            "[x, y, frame]."
-        ) from None
-
-
 def _wait(context: dg.AssetExecutionContext, template: Template, chosen: ChosenPoints) -> None:
     names = " and ".join(chosen.missing)
     example = json.dumps(
@@ -162,11 +160,18 @@ def _wait(context: dg.AssetExecutionContext, template: Template, chosen: ChosenP
     )
 
 
-def _picture(path: object, source_frames: np.ndarray, points: tuple[ObjectPrompt, ...]) -> bytes:
-    from tailor_assets.compute.point_picture import draw_points
+def _picture(
+    path: Path,
+    source_frames: np.ndarray,
+    video_s: np.ndarray,
+    points: tuple[ObjectPrompt, ...],
+) -> tuple[bytes, str]:
+    """The frames with points, and the numbers of those there was no room for."""
+    from tailor_assets.compute.point_picture import MOST_FRAMES, draw_points
     from tailor_assets.compute.recording.frame_source import read_frames
 
-    at = points[0].source_frame if points else int(source_frames[0])
-    with read_frames(path, np.array([at], np.int64), pixels="rgb") as frames:  # type: ignore[arg-type]
-        _, image = next(iter(frames))
-    return draw_points(image, points)
+    at = sorted({p.source_frame for p in points}) or [int(source_frames[0])]
+    shown = np.array(at[:MOST_FRAMES], np.int64)
+    with read_frames(path, shown, pixels="rgb", timestamps_s=video_s) as frames:
+        picture = draw_points(frames, points)
+    return picture, ", ".join(map(str, at[MOST_FRAMES:]))

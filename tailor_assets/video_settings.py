@@ -1,9 +1,20 @@
 """What a person says about one video: ``tailor.json`` beside it, or a run's configuration."""
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from tailor_assets.compute.errors import PermanentProblem
 
@@ -24,7 +35,35 @@ class GivenPoint(BaseModel):
             if len(value) not in (2, 3):
                 raise ValueError("a point is [x, y] or [x, y, frame]")
             return dict(zip(("x", "y", "frame"), value, strict=False))
+        if not isinstance(value, (dict, GivenPoint)):
+            raise ValueError("a point is [x, y] or [x, y, frame]")
         return value
+
+    def __str__(self) -> str:
+        """As a person writes it."""
+        at = f", {self.frame}" if self.frame else ""
+        return f"({self.x:g}, {self.y:g}{at})"
+
+
+def _one_or_several(value: Any) -> Any:
+    """A list of numbers is one point; a list that holds any list or entry is a list of points."""
+    several = isinstance(value, (list, tuple)) and any(
+        isinstance(part, (list, tuple, dict, GivenPoint)) for part in value
+    )
+    return value if several else [value]
+
+
+def _all_different(points: tuple[GivenPoint, ...]) -> tuple[GivenPoint, ...]:
+    for number, point in enumerate(points):
+        if point in points[:number]:
+            raise ValueError(f"the point {point} is given twice")
+    return points
+
+
+# In the order they were given; never empty.
+GivenPoints = Annotated[
+    tuple[GivenPoint, ...], BeforeValidator(_one_or_several), AfterValidator(_all_different)
+]
 
 
 class VideoSettings(BaseModel):
@@ -35,7 +74,7 @@ class VideoSettings(BaseModel):
     template: str | None = None
     stride: int | None = Field(default=None, ge=1, le=1_000_000)
     fps: float | None = Field(default=None, gt=0)
-    points: dict[str, GivenPoint] = {}
+    points: dict[str, GivenPoints] = {}
     fps_override: float | None = Field(default=None, ge=0.001, le=100_000)
     """True frame rate of a recording whose container's timestamps are wrong."""
     px_per_cm: float | None = Field(default=None, ge=0.01, le=100_000)
@@ -75,10 +114,26 @@ def parse_settings(text: str | None, where: str = "tailor.json") -> VideoSetting
     try:
         return VideoSettings.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        # A key of the file may be anything, and the sentence goes into a database.
-        place = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in place)
-        raise PermanentProblem(
-            f"{where} is not valid, {place + ': ' if place else ''}{first['msg']}: mend it."
-        ) from None
+        raise PermanentProblem(f"{where} is not valid, {_first_mistake(error)}: mend it.") from None
+
+
+def parse_points(points: Mapping[str, Any], where: str) -> dict[str, tuple[GivenPoint, ...]]:
+    """Points by object as a run or the command line (``where``) gives them; as in ``tailor.json``.
+
+    Raises PermanentProblem that names the point and what is wrong with it.
+    """
+    try:
+        return TypeAdapter(dict[str, GivenPoints]).validate_python(dict(points))
+    except ValidationError as error:
+        raise PermanentProblem(f"{where} is not valid, {_first_mistake(error)}: mend it.") from None
+
+
+def _first_mistake(error: ValidationError) -> str:
+    first = error.errors()[0]
+    # Numbers in a place count the points of one object.
+    parts = [
+        f", point {part + 1}" if isinstance(part, int) else f".{part}" for part in first["loc"]
+    ]
+    # A key of the file may be anything, and the sentence goes into a database.
+    place = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in "".join(parts)[1:])
+    return f"{place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}"

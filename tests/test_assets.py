@@ -1,5 +1,6 @@
 """The assets on a small simulated recording: the chain, waiting, failing, publishing."""
 
+import base64
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ from hashlib import md5
 from pathlib import Path
 from typing import Any
 
+import cv2
 import dagster as dg
 import numpy as np
 import polars as pl
@@ -16,6 +18,7 @@ import pytest
 from pipeline_lab import CHAIN, FROM_PROMPTS, Lab, tree
 
 from tailor_assets.compute.mask_file import MaskReader
+from tailor_assets.definitions import build_defs
 
 NEST = (232, 80)  # inside the nest of small_clip
 WITH_NEST = {"template": "mouse_nest", "points": {"nest": list(NEST)}}
@@ -102,6 +105,7 @@ def test_every_table_has_one_row_per_frame_in_step(finished: tuple[Lab, str]) ->
     for table in ("features", "prediction", "flags_predonly"):
         rows = pl.read_csv(folder / f"day 1_{table}.csv")
         assert rows.select(frames.columns).equals(frames), table
+        assert rows["mask_state"].is_in(["tracked", "lost"]).all(), table
     with MaskReader(folder / "day 1.npz") as reader:
         assert reader.source_frame.tolist() == frames["source_frame"].to_list()
         assert reader.objects == ("mouse", "nest")
@@ -150,6 +154,10 @@ def test_the_metadata_shows_what_a_person_looks_for(finished: tuple[Lab, str]) -
     assert str(prompts["picture"].value).startswith("![points](data:image/jpeg;base64,")
     assert "automatic" in str(prompts["points"].value)
     assert "tailor.json" in str(prompts["points"].value)
+    states = str(last_materialization(lab, "features").metadata["mask states"].value)
+    assert states.startswith("![mask states](data:image/png;base64,")
+    assert "**mouse**: tracked" in states
+    assert "**nest**: tracked" in states
     results = last_materialization(lab, "published_results").metadata
     assert str(results["results"].value) == str(lab.results("anna", "day 1"))
     assert results["total_rows"].value == 30
@@ -219,6 +227,72 @@ def test_points_of_the_run_go_before_those_of_tailor_json(copied: tuple[Lab, str
     )
 
 
+def test_several_points_of_an_object_are_drawn_recorded_and_published(
+    copied: tuple[Lab, str],
+) -> None:
+    lab, key = copied
+    many = [[87, 153], [90, 150], [200, 100, 40], {"x": 201, "y": 101, "frame": 80}]
+    lab.say(key, {**WITH_NEST, "points": {"nest": list(NEST), "mouse": many}})
+    outcome = lab.run(key, FROM_PROMPTS)
+    assert outcome.success, outcome.sentence
+    points = lab.record(key, "prompts").details["points"]
+    assert [(p["name"], p["source_frame"]) for p in points] == [
+        ("mouse", 0), ("mouse", 0), ("mouse", 40), ("mouse", 80), ("nest", 0),
+    ]  # fmt: skip
+    manifest = json.loads((lab.results("anna", "day 1") / "manifest.json").read_text())
+    assert manifest["points"] == points
+    (made,) = outcome.made["prompts"]
+    assert str(made.metadata["points"].value).count("**mouse**") == 4
+    picture = str(made.metadata["picture"].value)
+    assert "Not shown" not in picture
+    jpeg = base64.b64decode(picture.partition("base64,")[2].rstrip(")"))
+    drawn = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert drawn is not None
+    assert drawn.shape == (720, 960, 3), "three frames of 480 x 360, two to a row"
+
+
+def test_the_picture_of_many_points_stays_small_and_says_what_it_leaves_out(
+    copied: tuple[Lab, str],
+) -> None:
+    lab, key = copied
+    points = [[100, 100, 10 * n] for n in range(8)]
+    outcome = lab.run(key, ["prompts"], {"prompts": {"points": {"mouse": points}}})
+    assert outcome.success, outcome.sentence
+    (made,) = outcome.made["prompts"]
+    assert "Not shown: the points on frames 60, 70." in str(made.metadata["picture"].value)
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        {"mouse": [100, 100]},
+        {"mouse": [100.5, 100, 3]},
+        {"mouse": [[100, 100], [101, 100, 3]]},
+        {"mouse": {"x": 100, "y": 100}},
+        {"mouse": [{"x": 100, "y": 100}, [1, 1, 5]], "nest": [200, 70]},
+    ],
+)
+def test_the_launchpad_takes_a_point_or_a_list_of_points(points: dict[str, Any]) -> None:
+    job = build_defs().resolve_implicit_global_asset_job_def()
+    config = {"ops": {"prompts": {"config": {"points": points}}}}
+    assert dg.validate_run_config(job, config)
+    with pytest.raises(dg.DagsterInvalidConfigError):
+        dg.validate_run_config(job, {"ops": {"prompts": {"config": {"points": [1, 2]}}}})
+
+
+def test_a_video_that_waits_for_its_nest_goes_on_with_several_points_of_it(
+    lab: Lab, small_clip: Path
+) -> None:
+    settings: dict[str, Any] = {"template": "mouse_nest", "points": {"mouse": [[87, 153]]}}
+    key = lab.add("anna", "day 1", small_clip, settings)
+    waiting = lab.run(key, CHAIN[:3])
+    assert waiting.tags["tailor/waiting"] == "points"
+    lab.say(key, {"points": {"mouse": [87, 153], "nest": [list(NEST), [*NEST, 60]]}})
+    rest = lab.run(key, ["prompts"])
+    assert set(rest.made) == {"prompts"}
+    assert lab.registry.waiting() == []
+
+
 # Bad input fails once, with its sentence
 
 
@@ -238,6 +312,11 @@ def test_points_of_the_run_go_before_those_of_tailor_json(copied: tuple[Lab, str
             r"\(320, 10\) from tailor.json is outside .* 320 x 240",
         ),
         ({"points": {"mouse": [1, 1, 90]}}, "prompts", r"frames 0 to 89"),
+        (
+            {"points": {"mouse": [[1, 1], [2, 240, 5]]}},
+            "prompts",
+            r"point of mouse \(2, 240, 5\) from tailor.json is outside",
+        ),
     ],
 )
 def test_a_mistake_in_tailor_json_fails_once_with_its_sentence(
@@ -255,10 +334,14 @@ def test_a_mistake_in_tailor_json_fails_once_with_its_sentence(
 
 
 @pytest.mark.parametrize(
-    "point", [[1], [1, 2, 3, 4], [1, 2, 0.5], [1, 2, -1], [float("inf"), 2], [1, float("nan")]]
-)
+    "point",
+    [
+        [1], [1, 2, 3, 4], [1, 2, 0.5], [1, 2, -1], [float("inf"), 2], [1, float("nan")],
+        [], "1,2", 5, [[1, 2], [3]], [[1, 2], [1, 2, 0]],
+    ],
+)  # fmt: skip
 def test_a_run_configuration_that_is_no_point_fails_once_with_its_sentence(
-    copied: tuple[Lab, str], point: list[float]
+    copied: tuple[Lab, str], point: object
 ) -> None:
     lab, key = copied
     outcome = lab.run(key, ["prompts"], {"prompts": {"points": {"mouse": point}}})

@@ -1,11 +1,18 @@
 """``tailor.json``: what people write, and what they write wrongly."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.video_settings import GivenPoint, VideoSettings, parse_settings
+from tailor_assets.video_settings import (
+    GivenPoint,
+    VideoSettings,
+    parse_points,
+    parse_settings,
+)
 
 
 @pytest.mark.parametrize("text", [None, "", "  \n", "{}", "\ufeff", '{"points": null}'])
@@ -22,10 +29,58 @@ def test_everything_that_can_be_said_is_understood() -> None:
     assert (settings.stride, settings.fps) == (3, None)
     assert (settings.fps_override, settings.px_per_cm) == (25, 12.5)
     assert settings.points == {
-        "mouse": GivenPoint(x=10, y=20),
-        "nest": GivenPoint(x=1.5, y=2, frame=30),
-        "x": GivenPoint(x=1, y=2, frame=3),
+        "mouse": (GivenPoint(x=10, y=20),),
+        "nest": (GivenPoint(x=1.5, y=2, frame=30),),
+        "x": (GivenPoint(x=1, y=2, frame=3),),
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "points"),
+    [
+        ("[10, 20]", [(10, 20, 0)]),
+        ("[10, 20, 3]", [(10, 20, 3)]),
+        ("[[10, 20]]", [(10, 20, 0)]),
+        ("[[119, 140, 0], [300, 200, 900]]", [(119, 140, 0), (300, 200, 900)]),
+        ("[[300, 200, 900], [1, 2], [3, 4]]", [(300, 200, 900), (1, 2, 0), (3, 4, 0)]),
+        ('[{"x": 1, "y": 2, "frame": 3}, [4, 5, 6]]', [(1, 2, 3), (4, 5, 6)]),
+        ("[[1, 2], [1, 2, 5]]", [(1, 2, 0), (1, 2, 5)]),
+    ],
+)
+def test_an_object_has_one_point_or_a_list_of_points(
+    text: str, points: list[tuple[float, float, int]]
+) -> None:
+    given = parse_settings(f'{{"points": {{"mouse": {text}}}}}').points["mouse"]
+    assert [(p.x, p.y, p.frame) for p in given] == points
+    assert parse_points({"mouse": json.loads(text)}, "The run's configuration")["mouse"] == given
+
+
+@pytest.mark.parametrize(
+    ("points", "says"),
+    [
+        ([[1, 2], [3]], r"mouse, point 2: a point is \[x, y\] or \[x, y, frame\]"),
+        ([[1, 2], [3, 4, -5]], r"mouse, point 2\.frame"),
+        ([[1, 2], [3, 4], {"x": 5, "z": 6}], r"mouse, point 3\.y"),
+        ([[1, 2], 3], r"mouse, point 2"),
+        ([1, [2, 3]], r"mouse, point 1"),
+        ([], r"mouse, point 1"),
+        ([[]], r"mouse, point 1"),
+        (None, r"mouse, point 1"),
+        ("1,2", r"mouse, point 1"),
+        ([[7, 8], [1, 2], [1, 2, 0]], r"mouse: the point \(1, 2\) is given twice"),
+        (
+            [[1, 2, 30], {"x": 1, "y": 2, "frame": 30}],
+            r"mouse: the point \(1, 2, 30\) is given twice",
+        ),
+    ],
+)
+def test_a_mistake_in_one_of_several_points_is_said_of_that_point(
+    points: object, says: str
+) -> None:
+    with pytest.raises(PermanentProblem, match=rf"^tailor\.json is not valid, points\.{says}"):
+        parse_settings(json.dumps({"points": {"mouse": points}}))
+    with pytest.raises(PermanentProblem, match=rf"^--point is not valid, {says}"):
+        parse_points({"mouse": points}, "--point")
 
 
 def test_a_file_from_a_windows_editor_is_read() -> None:
