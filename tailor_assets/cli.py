@@ -44,7 +44,8 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         type=_point,
         metavar="NAME=X,Y",
-        help="a point inside an object, e.g. mouse=119,140 (NAME=X,Y,FRAME for a later frame)",
+        help="a point inside an object, e.g. mouse=119,140; again with NAME=X,Y,FRAME for one that "
+        "corrects it from a later frame on",
     )
     rate = run.add_mutually_exclusive_group()
     rate.add_argument("--stride", type=int, help="take every Nth frame")
@@ -88,6 +89,40 @@ def _parser() -> argparse.ArgumentParser:
 
     waiting = commands.add_parser("waiting", help="videos that wait for a person, and for what")
     waiting.set_defaults(command=_waiting)
+
+    bench = commands.add_parser("bench", help="how fast things are on this machine")
+    benches = bench.add_subparsers(dest="bench", required=True, metavar="WHAT")
+    segment = benches.add_parser(
+        "segment", help="a segmenter beside the official SAM2 predictor, on the same clip"
+    )
+    segment.add_argument("video", type=Path)
+    segment.add_argument("--segmenter", required=True, help="one that `tailor models` lists")
+    segment.add_argument(
+        "--point",
+        action="append",
+        default=[],
+        type=_point,
+        metavar="NAME=X,Y",
+        help="a point inside an object of the first frame; the object `nest` is a nest",
+    )
+    segment.add_argument("--frames", type=int, default=200, help="frames to segment [200]")
+    segment.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N [auto]")
+    segment.add_argument("--precision", choices=("bf16", "fp16", "fp32"), help="[the best]")
+    segment.add_argument(
+        "--without-official", action="store_true", help="tailor alone: the official needs memory"
+    )
+    segment.add_argument("--compiled", action="store_true", help="also the official one, compiled")
+    segment.set_defaults(command=_bench_segment)
+
+    models = commands.add_parser("models", help="the segmenters, and which weights are here")
+    models.add_argument("--json", action="store_true", help="for programs")
+    models.set_defaults(command=_models)
+
+    fetch_model = commands.add_parser("fetch-model", help="bring the weights of a model here")
+    which = fetch_model.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", nargs="?", metavar="NAME", help="one that `tailor models` lists")
+    which.add_argument("--all", action="store_true", help="every model that has an address")
+    fetch_model.set_defaults(command=_fetch_model)
     return parser
 
 
@@ -100,6 +135,13 @@ def _point(text: str) -> tuple[str, tuple[float, ...]]:
     if not name or len(numbers) not in (2, 3) or (len(numbers) == 3 and numbers[2] % 1):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=X,Y or NAME=X,Y,FRAME")
     return name, numbers
+
+
+def _by_name(given: Sequence[tuple[str, tuple[float, ...]]]) -> dict[str, list[tuple[float, ...]]]:
+    points: dict[str, list[tuple[float, ...]]] = {}
+    for name, point in given:
+        points.setdefault(name, []).append(point)
+    return points
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -117,7 +159,7 @@ def _run(options: argparse.Namespace) -> None:
             options.video,
             options.out,
             template=options.template,
-            points=dict(options.point),
+            points=_by_name(options.point),
             stride=options.stride,
             fps=options.fps,
             segmenter=options.segmenter,
@@ -188,6 +230,42 @@ def _waiting(options: argparse.Namespace) -> None:
     for row in running_registry().waiting():
         since = row.waiting_since.isoformat(timespec="seconds") if row.waiting_since else ""
         print(f"{row.tenant}\t{row.folder_name}\t{row.waiting_for}\tsince {since}")
+
+
+def _bench_segment(options: argparse.Namespace) -> None:
+    from tailor_assets.commands.bench_segment import bench_segment, show
+    from tailor_assets.commands.terminal import console
+
+    if options.frames < 1:
+        raise PermanentProblem(f"--frames {options.frames} segments nothing: give 1 or more.")
+    if not options.video.is_file():
+        raise PermanentProblem(f"{options.video} is not there: give the path of one video file.")
+    contenders = [] if options.without_official else ["official"]
+    if options.compiled:
+        contenders.append("official-compiled")
+    with console.status(f"segmenting {options.frames} frames a few times"):
+        rows = bench_segment(
+            options.video,
+            segmenter=options.segmenter,
+            points=dict(options.point),
+            frames=options.frames,
+            device=options.device,
+            precision=options.precision,
+            contenders=[*contenders, "exact", "tailor"],
+        )
+    print(show(rows))
+
+
+def _models(options: argparse.Namespace) -> None:
+    from tailor_assets.commands.models import list_models
+
+    list_models(as_json=options.json)
+
+
+def _fetch_model(options: argparse.Namespace) -> None:
+    from tailor_assets.commands.models import fetch_models
+
+    fetch_models(options.name)
 
 
 if __name__ == "__main__":

@@ -125,6 +125,16 @@ def test_tailor_json_beside_the_video_counts_and_arguments_go_before_it(
     assert run_one_video(tmp_path / "clip.mp4", tmp_path / "out", fps=2).summary["total_rows"] == 6
 
 
+def test_a_name_may_have_several_points(small_clip: Path, tmp_path: Path) -> None:
+    given = ["--point", "mouse=87,153", "--point", NEST, "--point", "mouse=90,150,45"]
+    out = str(tmp_path / "out")
+    assert main(["run", str(small_clip), "--fps", "2", *given, "--out", out]) == 0
+    manifest = json.loads((tmp_path / "out" / "clip" / "manifest.json").read_text())
+    assert [(p["name"], p["x"], p["source_frame"]) for p in manifest["points"]] == [
+        ("mouse", 87, 0), ("mouse", 90, 45), ("nest", 232, 0),
+    ]  # fmt: skip
+
+
 # One sentence for everything that cannot be done
 
 
@@ -141,7 +151,9 @@ def test_tailor_json_beside_the_video_counts_and_arguments_go_before_it(
         (["clip.mp4", "--point", "hamster=1,2"], r"hamster"),
         (["clip.mp4", "--point", "mouse=320,2"], r"outside the picture, which is 320 x 240"),
         (["clip.mp4", "--point", "mouse=1,2,90"], r"frames 0 to 89"),
-        (["clip.mp4", "--point", "mouse=nan,2"], r"mouse"),
+        (["clip.mp4", "--point", "mouse=nan,2"], r"mouse, point 1\.x"),
+        (["clip.mp4", "--point", MOUSE, "--point", MOUSE], r"--point.*\(87, 153\) is given twice"),
+        (["clip.mp4", "--point", MOUSE, "--point", "mouse=1,999,4"], r"mouse \(1, 999, 4\)"),
         (["clip.mp4", "--stride", "0"], r"--stride 0"),
         (["clip.mp4", "--fps", "-1"], r"--fps -1"),
         (["clip.mp4", "--fps", "nan"], r"--fps nan"),
@@ -356,7 +368,9 @@ def test_an_empty_chamber_has_no_animal_and_nothing_is_zero(
     assert got["predictions"]["behavior"].unique().to_list() == [NO_DATA]
     assert got["summary"]["predicted_change_points"] == 0
     table = got["features"]
-    known = {"frame", "source_frame", "timestamp_s", "mask_quality"}
+    known = {"frame", "source_frame", "timestamp_s", "mask_quality", "mask_state"}
     for name in set(table.columns) - known:
         assert table[name].null_count() == table.height, f"{name} of no animal is no number"
     assert (table["mask_quality"] == 0).all()
+    assert (table["mask_state"] == "lost").all()
+    assert got["summary"]["lost_mask_rows"] == table.height

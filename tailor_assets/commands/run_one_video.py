@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def run_one_video(
     out: Path,
     *,
     template: str | None = None,
-    points: Mapping[str, tuple[float, ...]] | None = None,
+    points: Mapping[str, Sequence[Sequence[float]]] | None = None,
     stride: int | None = None,
     fps: float | None = None,
     segmenter: str | None = None,
@@ -35,8 +35,9 @@ def run_one_video(
 ) -> FinishedVideo:
     """Process ``video`` and write the results layout to ``out/<video-name>/``.
 
-    A ``tailor.json`` beside the video counts, and the arguments go before it. Working files are
-    kept under ``out`` meanwhile and removed at the end, whatever happens.
+    ``points``: per object, (x, y) or (x, y, frame) of one point or more. A ``tailor.json`` beside
+    the video counts, and the arguments go before it. Working files are kept under ``out`` meanwhile
+    and removed at the end, whatever happens.
 
     Raises PermanentProblem with one sentence for bad input.
     """
@@ -69,7 +70,7 @@ def _run(
     out: Path,
     work: Path,
     template: str | None,
-    points: dict[str, tuple[float, ...]],
+    points: Mapping[str, Sequence[Sequence[float]]],
     stride: int | None,
     fps: float | None,
     segmenter: str | None,
@@ -78,13 +79,14 @@ def _run(
 ) -> FinishedVideo:
     sidecar = _sidecar_text(video)
     # By name for every asset: the points given here are not all that decides which one is meant.
-    template = _template_with_its_points(template, set(points), sidecar)
+    template = _template_with_its_points(template, points, sidecar)
 
     import dagster as dg
 
     from resources.artifact_store import ArtifactStore
     from resources.drive import SIDECAR_NAME, VIDEO_SUFFIXES
     from resources.local_drive import LocalDrive
+    from resources.segmenter import Segmenter
     from resources.video_registry import VideoRegistry, VideoRow
     from tailor_assets.definitions import build_defs
     from tailor_assets.partitions import partition_key, results_name, videos
@@ -125,7 +127,15 @@ def _run(
             )
         ]
     )
-    definitions = build_defs({"drive": drive, "registry": registry, "store": store})
+    definitions = build_defs(
+        {
+            "drive": drive,
+            "registry": registry,
+            "store": store,
+            # After the one video there is no other that a worker could wait for.
+            "segmenter": Segmenter(linger_s=0),
+        }
+    )
     selection = dg.AssetSelection.all()
     job = definitions.resolve_implicit_global_asset_job_def()
     with dg.DagsterInstance.ephemeral(tempdir=str(work)) as instance:
@@ -140,7 +150,11 @@ def _run(
                 "ops": {
                     "frames": _config(stride=stride, fps=fps, template=template),
                     "prompts": _config(
-                        points={n: list(p) for n, p in points.items()}, template=template
+                        points={
+                            name: [list(point) for point in several]
+                            for name, several in points.items()
+                        },
+                        template=template,
                     ),
                     "masks": _config(segmenter=segmenter),
                     "predictions_and_flags": _config(model=model, seconds_window=seconds_window),
@@ -165,15 +179,15 @@ def _sidecar_text(video: Path) -> str | None:
 
 
 def _template_with_its_points(
-    template: str | None, pointed_at: set[str], sidecar: str | None
+    template: str | None, points: Mapping[str, Sequence[Sequence[float]]], sidecar: str | None
 ) -> str:
     """Name of the template. Says at once what point is missing: here nobody can bring it later."""
     from resources.settings import load_settings
     from tailor_assets.templates import choose_template, load_templates
-    from tailor_assets.video_settings import parse_settings
+    from tailor_assets.video_settings import parse_points, parse_settings
 
     settings = parse_settings(sidecar)
-    given = pointed_at | set(settings.points)
+    given = set(parse_points(points, "--point")) | set(settings.points)
     chosen = choose_template(
         load_templates(load_settings().templates_file), template or settings.template, given
     )

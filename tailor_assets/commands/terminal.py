@@ -4,19 +4,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from tailor_assets.progress import listening
 
 console = Console(stderr=True)
+
+
+class _Amount(ProgressColumn):
+    """How much of how much is done; bytes in the sizes that people know."""
+
+    def render(self, task: Task) -> Text:
+        done, total = int(task.completed), None if task.total is None else int(task.total)
+        if task.fields["unit"] == "bytes":
+            return Text(f"{decimal(done)}/{'?' if total is None else decimal(total)}")
+        width = len(str(total or done))
+        return Text(f"{done:{width}}/{'?' if total is None else total} {task.fields['unit']}")
 
 
 @contextmanager
@@ -26,8 +40,7 @@ def progress_bars() -> Iterator[Progress]:
         SpinnerColumn(),
         TextColumn("{task.description}", justify="left"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[unit]}"),
+        _Amount(),
         TimeRemainingColumn(),
         console=console,
     )
