@@ -22,7 +22,7 @@ test: $(VENV)/.installed-dev ## fast tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not crash and not soak"
 
 test-sam2: $(VENV)/.installed-dev $(SAM2)/.installed ## the SAM2 worker against the official predictor
-	$(BIN)/python -m pytest -m sam2
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m sam2
 
 test-crash: $(VENV)/.installed-dev ## kills real processes of a running system
 	$(BIN)/python -m pytest -m crash
@@ -39,9 +39,12 @@ types: $(VENV)/.installed-dev ## type check
 
 check: lint types test ## lint, types and fast tests
 
-benchmarks: $(VENV)/.installed-dev ## side by side with the named peers; prints tables
+benchmarks: $(VENV)/.installed-dev $(SAM2)/.installed ## side by side with the named peers; prints tables
 	$(BIN)/python -m benchmarks.frames
+	$(BIN)/python -m benchmarks.frame_sources
 	$(BIN)/python -m benchmarks.features
+	$(BIN)/python -m benchmarks.mask_files
+	$(BIN)/python -m benchmarks.segmentation
 	$(BIN)/python -m benchmarks.background_masks
 	$(BIN)/python -m benchmarks.freezing_rules
 	$(BIN)/python -m benchmarks.overhead

@@ -20,7 +20,8 @@ from tailor_assets.compute.background.background_segmenter import (
     segment_stills,
     segment_with_background,
 )
-from tailor_assets.compute.mask_file import MaskReader, MaskWriter
+from tailor_assets.compute.mask_file import MaskReader
+from tailor_assets.compute.mask_writer import MaskWriter
 from tailor_assets.compute.prompts import ObjectPrompt
 
 Row = tuple[str, str, str, bool]

@@ -21,7 +21,8 @@ import psutil
 from skimage.measure import regionprops
 
 from tailor_assets.compute.features.feature_table import feature_table
-from tailor_assets.compute.mask_file import MaskReader, MaskWriter
+from tailor_assets.compute.mask_file import MaskReader
+from tailor_assets.compute.mask_writer import MaskWriter
 
 HEIGHT, WIDTH = 480, 640
 PROPERTIES = (

@@ -1,4 +1,4 @@
-"""Frames to JPEG files beside the ffmpeg command line, and reading frames beside decord.
+"""Frames to JPEG files beside the ffmpeg command line.
 
     python -m benchmarks.frames [../shared/data] [--repeats 5] [--out FOLDER]
 
@@ -27,7 +27,6 @@ from imageio_ffmpeg import get_ffmpeg_exe
 
 from tailor_assets.compute.recording.frame_extraction import DEFAULT_JPEG_QUALITY, extract_frames
 from tailor_assets.compute.recording.frame_sampling import choose_frames
-from tailor_assets.compute.recording.frame_source import read_frames
 from tailor_assets.compute.recording.jpeg_encoder import qscale_of_quality
 from tailor_assets.compute.recording.video_probe import probe_video
 
@@ -125,51 +124,8 @@ def compare_extraction(video: Path, label: str, stride: int, repeats: int, out: 
     return holds
 
 
-def compare_reading(video: Path, label: str, repeats: int) -> None:
-    """Rows of the reading table: read_frames in three uses, and decord where it is installed."""
-    _, timestamps_s = probe_video(video)
-    chosen = choose_frames(timestamps_s, stride=3)
-
-    def read(**how: object) -> None:
-        with read_frames(video, **how) as frames:  # type: ignore[arg-type]
-            for _ in frames:
-                pass
-
-    jobs: dict[str, Callable[[], object]] = {
-        "tailor, gray, every 3rd": lambda: read(
-            source_frames=chosen, pixels="gray", timestamps_s=timestamps_s
-        ),
-        "tailor, RGB, every 3rd": lambda: read(source_frames=chosen, timestamps_s=timestamps_s),
-        "tailor, gray, all": lambda: read(pixels="gray"),
-        "tailor, RGB, all": read,
-    }
-    try:
-        import decord
-    except ImportError:
-        print("decord is not installed here", file=sys.stderr)
-    else:
-
-        def read_decord(stride: int) -> None:
-            reader = decord.VideoReader(str(video))
-            for index in range(len(reader)):
-                if index % stride:
-                    reader.skip_frames(1)
-                else:
-                    reader.next().asnumpy()
-
-        jobs["decord, RGB, every 3rd"] = lambda: read_decord(3)
-        jobs["decord, RGB, all"] = lambda: read_decord(1)
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in jobs}
-    for _ in range(repeats):
-        for name, job in jobs.items():
-            times[name].append(seconds(job))
-    for name, measured in times.items():
-        wall, cpu = np.median(measured, 0)
-        print(f"| {label} | {name} | {timestamps_s.size / wall:.0f} | {cpu:.2f} |", flush=True)
-
-
 def main() -> int:
-    """Print both tables; 0 where every bar holds, 1 where one does not, 2 without recording."""
+    """Print the table; 0 where every bar holds, 1 where one does not, 2 without recording."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("data", nargs="?", type=Path, default=Path("../shared/data"))
     parser.add_argument("--repeats", type=int, default=5)
@@ -193,9 +149,6 @@ def main() -> int:
             for label, video in clips.items()
             for stride in (3, 1)
         ]
-        print("\n| clip | reading | source frames/s | CPU s |\n|---|---|---|---|")
-        for label, video in clips.items():
-            compare_reading(video, label, arguments.repeats)
     finally:
         shutil.rmtree(work)
     return 0 if all(results) else 1

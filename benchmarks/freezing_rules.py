@@ -64,6 +64,7 @@ def outline_features(tracks: pl.DataFrame, stride: int = 1) -> pl.DataFrame:
             "axis_major_length_cm": np.array(lengths) / PX_PER_CM,
             "mask_motion": pl.Series(motion, dtype=pl.Float64),
             "mask_quality": np.ones(frames.height),
+            "mask_state": ["tracked"] * frames.height,
         }
     )
 
