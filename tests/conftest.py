@@ -11,6 +11,14 @@ from tailor_assets.services.postgres import embedded_postgres
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_worker_waits() -> Iterator[None]:
+    """A test leaves no process, but for those that are about workers that wait."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAILOR_WORKER_LINGER_S", "0")
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real recordings beside the project; tests that need it skip visibly without it."""

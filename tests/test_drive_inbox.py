@@ -293,6 +293,22 @@ def test_points_that_arrive_start_the_rest_without_the_frames(inbox: Inbox) -> N
     assert inbox.row("anna", "day").sidecar_text == points
 
 
+def test_a_correcting_point_starts_the_rest_and_a_wrong_one_holds_the_video_back(
+    inbox: Inbox,
+) -> None:
+    inbox.put("anna", "day", "A")
+    inbox.put("anna", "day", '{"points": {"mouse": [1, 2]}}', "tailor.json")
+    inbox.until_quiet()
+    inbox.make(inbox.row("anna", "day"), "video", "frames")
+    inbox.put("anna", "day", '{"points": {"mouse": [[1, 2], [1, 2, 0]]}}', "tailor.json")
+    assert inbox.until_quiet() == []
+    assert "(1, 2) is given twice" in (inbox.row("anna", "day").problem or "")
+    inbox.put("anna", "day", '{"points": {"mouse": [[1, 2], [3, 4, 90]]}}', "tailor.json")
+    (request,) = inbox.until_quiet()
+    assert selected(request) == FROM_PROMPTS
+    assert inbox.row("anna", "day").problem is None
+
+
 def test_another_sampling_makes_the_frames_again(inbox: Inbox) -> None:
     inbox.put("anna", "day", "A")
     inbox.until_quiet()

@@ -17,11 +17,12 @@ HEAVY = (
     "torch", "sam2", "cv2", "av", "decord", "googleapiclient", "scipy", "sklearn", "joblib",
     "skimage", "PIL", "matplotlib", "pandas",
 )  # fmt: skip
-# Who may import whom: a room may import itself and those before it. Two single files are open to
-# others: run_queue's failure.py, by which assets fail, and the worker's request.py, what it is asked.
+# Who may import whom: a room may import itself and those before it. Three single files are open to
+# others: run_queue's failure.py, by which assets fail, and what passes between a run and its worker:
+# request.py and hand_over.py.
 MAY_IMPORT = {
     "compute": {"compute"},
-    "resources": {"compute", "resources", "sam2_worker.request"},
+    "resources": {"compute", "resources", "sam2_worker.request", "sam2_worker.hand_over"},
     "assets": {"compute", "resources", "assets", "run_queue.failure"},
     "jobs": {"compute", "resources", "assets", "jobs"},
     "sensors": {"compute", "resources", "assets", "jobs", "sensors", "run_queue"},
@@ -225,7 +226,7 @@ def room_of(module: str) -> str | None:
         return None
     if parts[0] == "tailor_assets":
         return "compute" if parts[1:2] == ["compute"] else "assets"
-    for file in ("run_queue.failure", "sam2_worker.request"):
+    for file in ("run_queue.failure", "sam2_worker.request", "sam2_worker.hand_over"):
         if module.startswith(file):
             return file
     return parts[0]

@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.mask_file import MaskWriter, mask_geometry
+from tailor_assets.compute.mask_geometry import mask_geometry
+from tailor_assets.compute.mask_writer import MaskWriter
 from tailor_assets.compute.simulation.arena import Arena, choose_arena
 from tailor_assets.compute.simulation.behavior import RodentBehavior
 from tailor_assets.compute.simulation.camera import Camera
