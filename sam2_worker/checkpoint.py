@@ -5,20 +5,18 @@ of anything else is not loaded.
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from sam2_worker.file_lock import try_lock, wait_for
+
 _FILE = "checkpoint.pt"
 _LOCK = "lock"
-_POLL_S = 0.2
-_MESSAGE_EVERY_S = 15.0
 
 
 class CheckpointFolder:
@@ -36,21 +34,14 @@ class CheckpointFolder:
 
         That one is usually a worker whose run has died and which is about to notice.
         """
-        descriptor = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        started, said_at = time.monotonic(), -_MESSAGE_EVERY_S
+        descriptor = wait_for(
+            lambda: try_lock(self.folder / _LOCK),
+            say,
+            lambda waited: (
+                f"waiting for another worker with the same video ({waited:.0f} s so far)"
+            ),
+        )
         try:
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    waited = time.monotonic() - started
-                    if waited - said_at >= _MESSAGE_EVERY_S:
-                        say(
-                            f"waiting for another worker with the same video ({waited:.0f} s so far)"
-                        )
-                        said_at = waited
-                    time.sleep(_POLL_S)
             yield
         finally:
             os.close(descriptor)

@@ -10,30 +10,15 @@ tell, without a message that a killed one would leave behind, that somebody need
 import fcntl
 import os
 import re
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-_POLL_S = 0.2
-_MESSAGE_EVERY_S = 15.0
+from sam2_worker.file_lock import try_lock, wait_for
 
 
 def _lock_path(folder: Path, gpu: str) -> Path:
     return folder / f"gpu-{re.sub(r'[^A-Za-z0-9-]', '_', gpu)}.lock"
-
-
-def _try_lock(path: Path, kind: int = fcntl.LOCK_EX) -> int | None:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def _holder(path: Path) -> str:
@@ -47,7 +32,7 @@ def _wanted_path(lock: Path) -> Path:
 
 def is_wanted(folder: str | Path, gpu: str) -> bool:
     """Whether somebody waits for this GPU; asked by who holds it."""
-    descriptor = _try_lock(_wanted_path(_lock_path(Path(folder), gpu)))
+    descriptor = try_lock(_wanted_path(_lock_path(Path(folder), gpu)))
     if descriptor is None:
         return True
     os.close(descriptor)
@@ -83,29 +68,27 @@ def _wait_for_one(
     paths: Sequence[Path], gpus: Sequence[str], say: Callable[[str], None]
 ) -> tuple[int, int]:
     """Place and descriptor of the first that can be locked."""
-    said_at = -_MESSAGE_EVERY_S
-    started = time.monotonic()
     wanting: dict[Path, int] = {}
+
+    def attempt() -> tuple[int, int] | None:
+        for place, path in enumerate(paths):
+            descriptor = try_lock(path)
+            if descriptor is not None:
+                return place, descriptor
+        for path in paths:
+            # It fails in the moment in which the holder looks.
+            if path not in wanting:
+                wish = try_lock(_wanted_path(path), fcntl.LOCK_SH)
+                if wish is not None:
+                    wanting[path] = wish
+        return None
+
+    def message(waited: float) -> str:
+        held = "; ".join(f"{gpu} by {_holder(path)}" for gpu, path in zip(gpus, paths, strict=True))
+        return f"waiting for a GPU ({waited:.0f} s so far): {held}"
+
     try:
-        while True:
-            for place, path in enumerate(paths):
-                descriptor = _try_lock(path)
-                if descriptor is not None:
-                    return place, descriptor
-            for path in paths:
-                # It fails in the moment in which the holder looks.
-                if path not in wanting:
-                    wish = _try_lock(_wanted_path(path), fcntl.LOCK_SH)
-                    if wish is not None:
-                        wanting[path] = wish
-            waited = time.monotonic() - started
-            if waited - said_at >= _MESSAGE_EVERY_S:
-                held = "; ".join(
-                    f"{gpu} by {_holder(path)}" for gpu, path in zip(gpus, paths, strict=True)
-                )
-                say(f"waiting for a GPU ({waited:.0f} s so far): {held}")
-                said_at = waited
-            time.sleep(_POLL_S)
+        return wait_for(attempt, say, message)
     finally:
         for descriptor in wanting.values():
             os.close(descriptor)
