@@ -63,7 +63,6 @@ class ArtifactDraft:
         """Called by ``ArtifactStore.making``."""
         self._store, self._partition, self._artifact = store, partition, artifact
         self.folder = folder
-        self.committed: ArtifactRecord | None = None
 
     def path(self, name: str) -> Path:
         """Local path to write file or folder ``name`` of the artifact to."""
@@ -102,7 +101,6 @@ class ArtifactDraft:
             files=sorted(p.name for p in self.folder.iterdir() if not p.name.startswith(".")),
         )
         self._store._put_in_place(self._partition, self.folder, record)
-        self.committed = record
         return record
 
 

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import psutil
 
@@ -59,7 +58,6 @@ def start_process_group(
     command: Sequence[str],
     *,
     env: Mapping[str, str],
-    cwd: Path | None = None,
     stdin: int | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start ``command`` as the leader of a new session.
@@ -71,7 +69,6 @@ def start_process_group(
     return subprocess.Popen(
         list(command),
         env=dict(env),
-        cwd=cwd,
         stdin=subprocess.PIPE if stdin is None else stdin,
         start_new_session=True,
     )

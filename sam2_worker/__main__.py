@@ -17,7 +17,7 @@ from sam2_worker.stop_request import StopRequest
 from tailor_assets.compute.errors import PermanentProblem
 
 if TYPE_CHECKING:
-    from sam2_worker.worker import ModelKeeper
+    from sam2_worker.model_keeper import ModelKeeper
 
 # The step logs progress of its own, from the messages.
 _LOG_EVERY_S = 60.0
@@ -52,8 +52,9 @@ class _Segmenting:
         """Segment the video that the Pipes context names."""
         reporter = _Reporter(pipes)
         # Imports torch: some seconds, in which SIGTERM and the run's death already end this process.
+        from sam2_worker.model_keeper import ModelKeeper
         from sam2_worker.tracking_pass import Stopped
-        from sam2_worker.worker import ModelKeeper, OutOfMemory, segment_video
+        from sam2_worker.worker import OutOfMemory, segment_video
 
         keeper = self._keeper = self._keeper or ModelKeeper()
         try:

@@ -26,11 +26,12 @@ import numpy as np
 import torch
 
 from sam2_worker.devices import candidate_gpus, describe_device
+from sam2_worker.model_keeper import ModelKeeper
 from sam2_worker.model_loading import load_model
 from sam2_worker.precision import choose_dtype, precision_name
 from sam2_worker.request import EngineSettings, ModelSpec, WorkerRequest, read_frame_table
 from sam2_worker.video_model import pixels_of, resize_to_square
-from sam2_worker.worker import ModelKeeper, segment_video
+from sam2_worker.worker import segment_video
 from tailor_assets.compute.recording.frame_source import read_frames
 
 EXACT = EngineSettings(drift_guard=False, refind=False, nest_every=1)

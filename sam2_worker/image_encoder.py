@@ -112,7 +112,7 @@ class _Block:
         self._dtype = dtype
         self._norm1, self._norm2 = block.norm1, block.norm2
         self._window: int = block.window_size
-        self._pool, self._stride = block.pool, block.q_stride[0] if block.q_stride else 1
+        self._pool = block.pool
         attention = block.attn
         self._heads: int = attention.num_heads
         self._qkv = PackedLinear.of(attention.qkv, dtype)

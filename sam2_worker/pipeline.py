@@ -8,7 +8,7 @@ what the others wait for.
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -38,64 +38,6 @@ class StageClock:
         """Share of the time since the start that each stage worked, 0..1."""
         elapsed = max(time.monotonic() - self._started, 1e-9)
         return {stage: round(min(busy / elapsed, 1.0), 3) for stage, busy in self._busy.items()}
-
-
-class Ahead(Iterator[T], Generic[T]):
-    """Iterates over ``items`` with a thread that works at most ``depth`` items ahead."""
-
-    def __init__(self, items: Iterable[T], depth: int, name: str) -> None:
-        """Start the thread."""
-        self._queue: queue.Queue[object] = queue.Queue(depth)
-        self._stop = threading.Event()
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._fill, args=(items,), name=name, daemon=True)
-        self._thread.start()
-
-    def _fill(self, items: Iterable[T]) -> None:
-        try:
-            for item in items:
-                self._queue.put(item)
-                if self._stop.is_set():
-                    return
-        except BaseException as error:
-            self._error = error
-        finally:
-            if hasattr(items, "close"):
-                items.close()
-            if not self._stop.is_set():
-                self._queue.put(_END)
-
-    def __next__(self) -> T:
-        """The next item. Raises what the thread raised."""
-        item = self._queue.get()
-        if item is _END:
-            self._queue.put(_END)
-            if self._error is not None:
-                raise self._error
-            raise StopIteration
-        return item  # type: ignore[return-value]
-
-    def close(self) -> None:
-        """Stop the thread and wait for it."""
-        self._stop.set()
-        while self._thread.is_alive():
-            try:
-                self._queue.get(timeout=0.01)  # make room, so that a waiting put returns
-            except queue.Empty:
-                self._thread.join(timeout=0.01)
-
-    def __enter__(self) -> Self:
-        """Return the iterator itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
 
 class Behind(Generic[T]):

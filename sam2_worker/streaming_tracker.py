@@ -126,8 +126,9 @@ class StreamingTracker:
                 memory.forget_found()
             prediction = memory.predict(step, features, started, prompts)
             looked.append(_Look(memory, prediction, clicked=prompts is not None))
-        verdicts = self._judge(step, looked)
-        masks = self._remember(step, looked, verdicts, features, find)
+        masks = _together(looked)
+        verdicts = self._judge(step, looked, masks)
+        masks = self._remember(step, looked, masks, verdicts, features, find)
         self._hold(step, masks)
         states = {name: verdict.state for name, verdict in verdicts.items()}
         states |= dict.fromkeys(held, MaskState.HELD)
@@ -156,8 +157,9 @@ class StreamingTracker:
             if other_name not in self._schedules
         )
 
-    def _judge(self, step: float, looked: Sequence["_Look"]) -> dict[str, Verdict]:
-        masks = _together(looked)
+    def _judge(
+        self, step: float, looked: Sequence["_Look"], masks: FrameMasks
+    ) -> dict[str, Verdict]:
         if self._guard is not None or self._schedules:
             self._measured = measure(masks)
             for name, measured in self._measured.items():
@@ -173,12 +175,17 @@ class StreamingTracker:
         self,
         step: float,
         looked: Sequence["_Look"],
+        masks: FrameMasks,
         verdicts: dict[str, Verdict],
         features: ImageFeatures,
         find: Finder | None,
     ) -> FrameMasks:
-        """Let the memories learn from this frame what the verdicts allow; return its masks."""
+        """Let the memories learn from this frame what the verdicts allow; return its masks.
+
+        They are ``masks``, those of ``looked``, unless an object goes its own way or is found.
+        """
         parts = [part for look in looked for part in self._apart(look, verdicts)]
+        as_looked = len(parts) == len(looked)
         for number, part in enumerate(parts):
             memory, name = part.memory, part.memory.names[0]
             found = None
@@ -186,11 +193,13 @@ class StreamingTracker:
                 found = self._find_again(step, parts, number, features, find, verdicts)
             if found is not None:
                 parts[number], verdicts[name] = found
+                as_looked = False
                 memory.remember(step, features, found[0].prediction, clicked=True, found=True)
             elif verdicts[name].keep_memory or part.clicked:
                 memory.remember(step, features, part.prediction, clicked=part.clicked)
             memory.tick()
-        return _together(parts)
+        # Joining them once more would wait for the GPU once more.
+        return masks if as_looked else _together(parts)
 
     def _apart(self, look: "_Look", verdicts: Mapping[str, Verdict]) -> list["_Look"]:
         """Objects that go on together, and those that from this frame on have a past of their own."""

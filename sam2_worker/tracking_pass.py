@@ -19,7 +19,7 @@ import torch
 
 from sam2_worker.device_masks import packed_masks
 from sam2_worker.mask_output import FILL_HOLE_AREA, MaskEnlarger
-from sam2_worker.pipeline import Ahead, Behind, StageClock
+from sam2_worker.pipeline import Behind, StageClock
 from sam2_worker.stop_request import StopRequest
 from sam2_worker.streaming_tracker import Finder, StreamingTracker, TrackedFrame
 from sam2_worker.tracking_plan import KnownMasks, TrackingPlan
@@ -28,6 +28,7 @@ from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.mask_state import MaskState
 from tailor_assets.compute.mask_writer import MaskWriter
 from tailor_assets.compute.recording.frame_source import FrameReader
+from tailor_assets.compute.recording.read_ahead import ReadAhead
 
 # Pictures, masks and rows that wait between two stages: enough to ride out a slow moment of one.
 _DEPTH = 4
@@ -117,9 +118,8 @@ class TrackingPass:
         find: Callable[[np.ndarray, int], Finder] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> None:
-        """``tracker`` is None where no frame is looked at. ``timestamps_s`` float64 [rows] of the frame
-        table. ``holds``: objects that are not looked
-        at in every frame.
+        """``tracker`` is None where no frame is looked at; ``timestamps_s`` float64 [rows] of the
+        frame table; ``holds``: objects that are not looked at in every frame.
 
         ``publish(position, tracker state, writer's description)`` is called in the writer's thread.
         ``find(picture, source frame)`` makes the finder for one frame. ``progress(rows)`` counts
@@ -166,7 +166,7 @@ class TrackingPass:
         wanted = self._plan.source_frames[position:][self._plan.look[position:]]
         with (
             read(wanted) as reader,
-            Ahead(self._pictures(reader, position), self._ahead(), "resize") as pictures,
+            ReadAhead(self._pictures(reader, position), self._ahead(), "resize") as pictures,
             Behind(self._write, _DEPTH, "write") as self._writing,
             Behind(self._pack, _DEPTH, "pack") as self._packing,
             stop.listening(),
@@ -355,7 +355,7 @@ class TrackingPass:
             self._writer.append_packed(
                 source_frame=int(self._plan.source_frames[step]),
                 timestamp_s=float(self._times[self._plan.rows[step]]),
-                packed={name: mask for name, mask in packed.items() if name in states},
+                packed=packed,
                 scores=scores,
                 states=states,
             )

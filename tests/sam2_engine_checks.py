@@ -27,9 +27,10 @@ import official_sam2_reference as official
 import torch
 from official_sam2_reference import FRAMES, HEIGHT, SIDE, WIDTH
 
-from sam2_worker import device_masks, mask_output, precision, worker
+from sam2_worker import device_masks, mask_output, precision, video_passes, worker
 from sam2_worker.drift_guard import DriftGuard, Verdict
 from sam2_worker.image_encoder import ImageFeatures
+from sam2_worker.model_keeper import ModelKeeper
 from sam2_worker.model_loading import load_model
 from sam2_worker.nest_schedule import NestSchedule
 from sam2_worker.request import Click, EngineSettings, WorkerRequest, write_frame_table
@@ -37,7 +38,7 @@ from sam2_worker.stop_request import StopRequest
 from sam2_worker.streaming_tracker import StreamingTracker, TrackedFrame
 from sam2_worker.tracking_pass import Stopped
 from sam2_worker.video_model import VideoModel, resize_to_square
-from sam2_worker.worker import ModelKeeper, segment_video
+from sam2_worker.worker import segment_video
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.mask_file import MaskReader
 from tailor_assets.compute.mask_state import MaskState
@@ -594,7 +595,7 @@ def found_in_the_video(lab: Lab, every: int | None) -> dict[str, Any]:
         official.write_video(video, official.pictures(textured=True))
     with (
         tempfile.TemporaryDirectory() as folder,
-        replaced(worker, "DriftGuard", lambda *_, **__: ScriptedGuard(script)),
+        replaced(video_passes, "DriftGuard", lambda *_, **__: ScriptedGuard(script)),
     ):
         path = Path(folder) / "masks.npz"
         request = lab.request(

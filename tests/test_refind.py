@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from background_scenes import Scene, wandering
 
-from resources.sam2_client import worker_environment
 from resources.settings import load_settings
+from resources.worker_process import worker_environment
 from tailor_assets.compute.background import refind
 from tailor_assets.compute.background.frame_samples import spread_frames
 from tailor_assets.compute.background.refind import AnimalFinder

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from resources.sam2_client import worker_environment
 from resources.settings import PROJECT_ROOT, load_settings
+from resources.worker_process import worker_environment
 
 CHECKS = PROJECT_ROOT / "tests" / "sam2_engine_checks.py"
 Ask = Callable[..., Any]

@@ -14,9 +14,9 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from resources.sam2_client import worker_environment
 from resources.segmenter import EngineSettings, SegmentationRequest, Segmenter
 from resources.settings import PROJECT_ROOT, load_settings
+from resources.worker_process import worker_environment
 from sam2_worker.gpu_lock import hold_a_gpu
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.mask_file import MaskReader

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sam2_worker.pipeline import Ahead, Behind, StageClock
+from sam2_worker.pipeline import Behind, StageClock
+from tailor_assets.compute.recording.read_ahead import ReadAhead
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +48,7 @@ def _in_time(work: Callable[[], None]) -> None:
 def test_items_come_in_order_and_the_end_is_the_end() -> None:
     def work() -> None:
         done: list[int] = []
-        with Ahead(iter(range(200)), 3, "ahead") as items:
+        with ReadAhead(iter(range(200)), 3, "ahead") as items:
             with Behind(done.append, 3, "behind") as writing:
                 for item in items:
                     writing.put(item * 2)
@@ -66,7 +67,7 @@ def test_no_more_is_made_ahead_than_may_wait() -> None:
             yield number
 
     def work() -> None:
-        with Ahead(source(), 3, "ahead") as items:
+        with ReadAhead(source(), 3, "ahead") as items:
             _soon(lambda: len(made) == 4)  # three wait, one is in the thread's hand
             time.sleep(0.05)
             assert len(made) == 4
@@ -113,7 +114,7 @@ def test_an_error_of_the_source_comes_after_the_items_before_it() -> None:
         raise OSError("the file ends here")
 
     def work() -> None:
-        with Ahead(source(), 5, "ahead") as items:
+        with ReadAhead(source(), 5, "ahead") as items:
             assert [next(items), next(items)] == [1, 2]
             for _ in range(2):
                 with pytest.raises(OSError, match="ends here"):
@@ -192,7 +193,7 @@ def test_an_error_in_any_stage_ends_all_of_them(stage: str, at: int) -> None:
     def work() -> None:
         nonlocal writing
         with (
-            Ahead(source(), 2, "source") as items,
+            ReadAhead(source(), 2, "source") as items,
             Behind(second, 2, "second") as writing,
             Behind(first, 2, "first") as packing,
         ):
@@ -215,7 +216,7 @@ def test_a_source_that_is_left_early_is_closed() -> None:
             closed.set()
 
     def work() -> None:
-        with Ahead(source(), 2, "ahead") as items:
+        with ReadAhead(source(), 2, "ahead") as items:
             assert next(items) == 0
         assert closed.is_set()
 

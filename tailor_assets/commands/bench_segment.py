@@ -13,7 +13,6 @@ import numpy as np
 
 from tailor_assets.compute.errors import PermanentProblem
 
-CONTENDERS = ("official", "official-compiled", "exact", "tailor")
 _WHAT = {
     "official": "official predictor",
     "official-compiled": "official predictor, compiled",

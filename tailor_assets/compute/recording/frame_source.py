@@ -8,13 +8,9 @@ word: whoever wants it looks the frame up in the times that ``probe_video`` foun
 
 from __future__ import annotations
 
-import queue
 import threading
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
@@ -25,6 +21,7 @@ from tailor_assets.compute.recording.decoder_choice import (
     DecoderWish,
     pictures_by_choice,
 )
+from tailor_assets.compute.recording.read_ahead import ReadAhead
 from tailor_assets.compute.recording.selected_frames import check_source_frames, first_frame
 from tailor_assets.compute.recording.upright_pictures import PictureMaker, Pixels
 
@@ -87,7 +84,7 @@ def read_frames(
     pictures = pictures_by_choice(
         path, check_source_frames(source_frames), make, timestamps_s, decoder, in_use
     )
-    return FrameReader(pictures, prefetch, in_use, threading.Event())
+    return FrameReader(pictures, prefetch, in_use)
 
 
 def read_frames_backwards(
@@ -126,14 +123,14 @@ def read_frames_backwards(
     stop = threading.Event()
     in_use = DecoderInUse("pyav", "only PyAV reads backwards")
     if wanted is not None and wanted.size == 0:
-        return FrameReader((_ for _ in ()), 1, in_use, stop)
+        return FrameReader(iter(()), 1, in_use)
     # One block waits in the queue to be read, one is being decoded.
     block = max(1, held_bytes // (2 * make(first_frame(path)).nbytes))
     pictures = pictures_backwards(path, wanted, make, timestamps_s, block, stop)
     return FrameReader(pictures, block, in_use, stop)
 
 
-class FrameReader(Iterator[tuple[int, np.ndarray]]):
+class FrameReader(ReadAhead[tuple[int, np.ndarray]]):
     """Iterator over (source_frame, picture) that a background thread keeps a little ahead of."""
 
     def __init__(
@@ -141,18 +138,10 @@ class FrameReader(Iterator[tuple[int, np.ndarray]]):
         pictures: Iterator[tuple[int, np.ndarray]],
         prefetch: int,
         in_use: DecoderInUse,
-        stop: threading.Event,
+        stop: threading.Event | None = None,
     ) -> None:
         self._in_use = in_use
-        self._queue: queue.Queue[tuple[int, np.ndarray] | BaseException | None] = queue.Queue(
-            prefetch
-        )
-        # The thread knows the queue and not the reader, so a reader that is dropped is collected.
-        thread = threading.Thread(
-            target=_fill, args=(pictures, self._queue, stop), name="read_frames", daemon=True
-        )
-        self._close = weakref.finalize(self, _stop, thread, self._queue, stop)
-        thread.start()
+        super().__init__(pictures, prefetch, "read_frames", stop)
 
     @property
     def decoder(self) -> str:
@@ -164,35 +153,6 @@ class FrameReader(Iterator[tuple[int, np.ndarray]]):
         """Why that decoder, in half a sentence."""
         return self._in_use.reason
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> tuple[int, np.ndarray]:
-        if not self._close.alive:
-            raise StopIteration
-        item = self._queue.get()
-        if isinstance(item, tuple):
-            return item
-        self.close()
-        if item is None:
-            raise StopIteration
-        raise item
-
-    def close(self) -> None:
-        """Stop decoding and free the file; safe to call again."""
-        self._close()
-
 
 def _picture_maker(pixels: Pixels, size: tuple[int, int] | None) -> PictureMaker:
     if pixels not in ("rgb", "gray"):
@@ -200,30 +160,3 @@ def _picture_maker(pixels: Pixels, size: tuple[int, int] | None) -> PictureMaker
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise PermanentProblem(f"A size is (width, height) in whole pixels, not {size!r}.")
     return PictureMaker(pixels, size)
-
-
-def _fill(
-    pictures: Iterator[tuple[int, np.ndarray]], filled: queue.Queue, stop: threading.Event
-) -> None:
-    """The background thread: pictures into the queue, then None, or the error that ended them."""
-    end: BaseException | None = None
-    try:
-        for item in pictures:
-            filled.put(item)
-            if stop.is_set():
-                break
-    except BaseException as error:
-        end = error
-    finally:
-        pictures.close()  # type: ignore[attr-defined]  # a generator: closes the file
-    if not stop.is_set():
-        filled.put(end)
-
-
-def _stop(thread: threading.Thread, filled: queue.Queue, stop: threading.Event) -> None:
-    stop.set()
-    while thread.is_alive():
-        try:
-            filled.get(timeout=0.01)  # make room, so that a waiting put returns
-        except queue.Empty:
-            thread.join(timeout=0.01)
