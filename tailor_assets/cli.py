@@ -80,6 +80,13 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--videos", type=int, default=2)
     simulate.add_argument("--seconds", type=float, default=10.0)
     simulate.add_argument("--seed", type=int, default=1)
+    simulate.add_argument(
+        "--variety",
+        choices=("everyday", "wide"),
+        default="everyday",
+        help="everyday: one animal in a tidy laboratory; wide: any laboratory, any camera [everyday]",
+    )
+    simulate.add_argument("--animals", type=int, help="with --variety wide: 0 to 4 [by chance]")
     simulate.set_defaults(command=_simulate)
 
     tenant = commands.add_parser("tenant", help="settings of one tenant")
@@ -211,7 +218,13 @@ def _simulate(options: argparse.Namespace) -> None:
     with progress_bars():
         progress = LogProgress(logging.getLogger("tailor"), "simulating", "frames")
         made = sample_videos(
-            options.out, options.videos, options.seed, options.seconds, progress=progress
+            options.out,
+            options.videos,
+            options.seed,
+            options.seconds,
+            variety=options.variety,
+            animals=options.animals,
+            progress=progress,
         )
     for path in made:
         print(path)

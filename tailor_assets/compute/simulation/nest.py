@@ -15,6 +15,9 @@ import numpy as np
 from tailor_assets.compute.simulation.arena import Arena
 from tailor_assets.compute.simulation.textures import value_noise, ycc
 
+# Y, Cb, Cr (unlit) times coverage, float32 ``[size, size, 3]``, and coverage ``[size, size]``.
+Layer = tuple[np.ndarray, np.ndarray]
+
 MATERIALS = ("shredded paper", "cotton", "brown crinkle")
 
 
@@ -68,17 +71,23 @@ class Nest:
 
     ``under`` and ``over`` are each a pair of float32 arrays: Y, Cb, Cr (unlit) times coverage
     ``[size, size, 3]``, and coverage ``[size, size]``. ``outline`` is bool ``[size, size]``: all
-    material, whatever lies on it. ``material`` is one of ``MATERIALS``.
+    material, whatever lies on it. ``material`` is one of ``MATERIALS``; ``strips`` scales their
+    number, which is what painting takes its time for.
     """
 
     def __init__(
-        self, rng: np.random.Generator, site: NestSite, material: str, monochrome: bool
+        self,
+        rng: np.random.Generator,
+        site: NestSite,
+        material: str,
+        monochrome: bool,
+        strips: float = 1.0,
     ) -> None:
         self.site = site
         self.size = 2 * (math.ceil(site.half_long * 1.5 / 2) * 2)
         self.left = int(site.x - self.size / 2) // 2 * 2
         self.top = int(site.y - self.size / 2) // 2 * 2
-        under, over = _draw_layers(rng, site, self.size, material)
+        under, over = _draw_layers(rng, site, self.size, material, strips)
         if monochrome:
             under[..., 1:3] = over[..., 1:3] = 0
         self._under, self._over = under, over
@@ -114,7 +123,7 @@ class Nest:
         self._show(under, over)
 
     def _show(self, under: np.ndarray, over: np.ndarray) -> None:
-        def split(layer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def split(layer: np.ndarray) -> Layer:
             return np.ascontiguousarray(layer[..., :3]), np.ascontiguousarray(layer[..., 3])
 
         self.under, self.over = split(under), split(over)
@@ -122,7 +131,7 @@ class Nest:
 
 
 def _draw_layers(
-    rng: np.random.Generator, site: NestSite, size: int, material: str
+    rng: np.random.Generator, site: NestSite, size: int, material: str, strips: float
 ) -> tuple[np.ndarray, np.ndarray]:
     color, spread = {
         "shredded paper": (ycc((226, 224, 218)), 18.0),
@@ -154,7 +163,7 @@ def _draw_layers(
     under[..., 3] = heap
     over = np.zeros_like(under)
     is_cotton = material == "cotton"
-    count = 170 if is_cotton else 420
+    count = round((170 if is_cotton else 420) * strips)
     for index in range(count):
         on_top = index >= count * 0.80
         # Strips over the animal lie mostly on the rim; the hollow stays half open.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import cv2
@@ -13,6 +12,13 @@ from tailor_assets.compute.simulation.camera import Camera
 from tailor_assets.compute.simulation.nest import Nest
 from tailor_assets.compute.simulation.rodent import Rodent
 from tailor_assets.compute.simulation.scenery import Scenery
+from tailor_assets.compute.simulation.shading import (
+    blurred,
+    cast_shadows,
+    choose_shadows,
+    shifted,
+    three,
+)
 from tailor_assets.compute.simulation.skeleton import Pose, Spine, spine_of
 
 
@@ -69,24 +75,7 @@ class Renderer:
         self._nest, self._camera = nest, camera
         self._height, self._width = scenery.light.shape
         self._color = not camera.monochrome
-        length = rodent.length
-        soft = rng.uniform(0.02, 0.09)
-        toward = rng.uniform(0, 2 * math.pi)
-        self._shadows = [
-            # Ambient light is missing where the body all but touches the floor.
-            (0.0, 0.0, 0.055 * length, rng.uniform(0.30, 0.46)),
-        ]
-        for _ in range(int(rng.integers(1, 3))):
-            reach = rng.uniform(0.05, 0.13) * length
-            self._shadows.append(
-                (
-                    reach * math.cos(toward),
-                    reach * math.sin(toward),
-                    soft * length,
-                    rng.uniform(0.22, 0.44),
-                )
-            )
-            toward += rng.uniform(1.2, 3.0)
+        self._shadows = choose_shadows(rng, rodent.length)
         self._empty = scenery.lit.copy()  # the scene without nest, where the nest is drawn afresh
         self._still = scenery.lit.copy()  # the scene with the nest as it was left
         self._nest_box: Box | None = None
@@ -136,16 +125,16 @@ class Renderer:
 
         if at_nest and nest is not None:
             self._lay_nest(crop, nest.under, box, light)
-        self._cast_shadows(inner, body + 0.8 * tail)
+        cast_shadows(inner, body + 0.8 * tail, self._shadows)
         self._mirror_in_walls(crop, layers, light, box, animal_box)
-        inner *= _three(1 - body - tail)
-        inner += layers[..., :3] * _three(light[animal_box_rows, animal_box_columns])
+        inner *= three(1 - body - tail)
+        inner += layers[..., :3] * three(light[animal_box_rows, animal_box_columns])
         hidden = np.zeros(crop.shape[:2], np.float32)
         if at_nest and nest is not None:
             hidden = self._lay_nest(crop, nest.over, box, light)
         if self._scenery.front is not None:
             front = self._scenery.front[rows, columns]
-            crop += (self._empty[rows, columns] - crop) * _three(front)
+            crop += (self._empty[rows, columns] - crop) * three(front)
             hidden = np.maximum(hidden, front)
 
         luma, chroma = self._luma, self._chroma
@@ -258,8 +247,8 @@ class Renderer:
         in_box, in_nest = self._nest_part(self._nest, box)
         color, cover = layer[0][in_nest], layer[1][in_nest]
         target = crop[in_box]
-        target *= _three(1 - cover)
-        target += color * _three(light[in_box])
+        target *= three(1 - cover)
+        target += color * three(light[in_box])
         coverage[in_box] = cover
         return coverage
 
@@ -271,7 +260,7 @@ class Renderer:
         heap[in_box] = nest.under[1][in_nest]
         for shift_x, shift_y, sigma, strength in self._shadows:
             shade = cv2.GaussianBlur(heap, (0, 0), max(sigma * 0.8, 0.6))
-            shade = _shifted(shade, shift_x * 0.7, shift_y * 0.7)
+            shade = shifted(shade, shift_x * 0.7, shift_y * 0.7)
             self._empty[rows, columns] *= (1 - 0.7 * strength * shade)[..., None]
 
     def _bake_nest(self, nest: Nest) -> None:
@@ -284,7 +273,7 @@ class Renderer:
         self._lay_nest(crop, nest.over, box, light)
         if self._scenery.front is not None:
             front = self._scenery.front[rows, columns]
-            crop += (self._empty[rows, columns] - crop) * _three(front)
+            crop += (self._empty[rows, columns] - crop) * three(front)
         self._still[rows, columns] = crop
         self._nest_mask = np.zeros_like(self._nest_mask)
         self._put_outline(self._nest_mask, nest)
@@ -300,33 +289,13 @@ class Renderer:
     # --- light ------------------------------------------------------------------------------
 
     def _blur(self, layers: np.ndarray, pose: Pose) -> np.ndarray:
-        """Focus blur, and motion blur along the path covered while the shutter was open."""
-        sigma = self._camera.focus_sigma
-        travel_x = pose.velocity_x * self._camera.exposure_s
-        travel_y = pose.velocity_y * self._camera.exposure_s
-        travel = math.hypot(travel_x, travel_y)
-        if travel < 0.8:
-            return cv2.GaussianBlur(layers, (0, 0), sigma) if sigma > 0.3 else layers
-        half = math.ceil(travel / 2) + 1
-        kernel = np.zeros((2 * half + 1, 2 * half + 1), np.uint8)
-        ends = [
-            (round((half + sign * travel_x / 2) * 16), round((half + sign * travel_y / 2) * 16))
-            for sign in (-1, 1)
-        ]
-        cv2.line(kernel, ends[0], ends[1], 255, 1, cv2.LINE_AA, 4)
-        weights = cv2.GaussianBlur(kernel.astype(np.float32), (0, 0), max(sigma, 0.3))
-        return cv2.filter2D(layers, -1, weights / weights.sum(), borderType=cv2.BORDER_CONSTANT)
-
-    def _cast_shadows(self, crop: np.ndarray, solid: np.ndarray) -> None:
-        small = cv2.resize(solid, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        dimming: np.ndarray = np.ones(small.shape, np.float32)
-        for shift_x, shift_y, sigma, strength in self._shadows:
-            shade = cv2.GaussianBlur(small, (0, 0), max(sigma / 2, 0.4))
-            if shift_x or shift_y:
-                shade = _shifted(shade, shift_x / 2, shift_y / 2)
-            dimming *= 1 - strength * shade
-        full = cv2.resize(dimming, solid.shape[::-1], interpolation=cv2.INTER_LINEAR)
-        crop *= _three(full)
+        shutter = self._camera.exposure_s
+        return blurred(
+            layers,
+            pose.velocity_x * shutter,
+            pose.velocity_y * shutter,
+            self._camera.focus_sigma,
+        )
 
     def _mirror_in_walls(
         self, crop: np.ndarray, layers: np.ndarray, light: np.ndarray, box: Box, animal: Box
@@ -362,8 +331,8 @@ class Renderer:
             away = np.abs(np.arange(start, start + len(target)) + box.top - foot)
             fade = (strength * np.exp(-away / (0.8 * self._rodent.length))).astype(np.float32)
             cover = mirrored[..., 3] * fade[:, None]
-            target *= _three(1 - cover)
-            target += mirrored[..., :3] * _three(fade[:, None] * light[rows, columns])
+            target *= three(1 - cover)
+            target += mirrored[..., :3] * three(fade[:, None] * light[rows, columns])
 
     def _store_chroma(self, box: Box, crop: np.ndarray) -> None:
         if self._color:
@@ -372,16 +341,6 @@ class Renderer:
             )
 
 
-def _three(plane: np.ndarray) -> np.ndarray:
-    """``[h, w]`` three times as ``[h, w, 3]``: many times faster to multiply with than a view."""
-    return cv2.merge([plane, plane, plane])
-
-
 def _half(planes: np.ndarray) -> np.ndarray:
     size = (planes.shape[1] // 2, planes.shape[0] // 2)
     return cv2.resize(np.ascontiguousarray(planes), size, interpolation=cv2.INTER_AREA)
-
-
-def _shifted(image: np.ndarray, shift_x: float, shift_y: float) -> np.ndarray:
-    matrix = np.array([[1, 0, shift_x], [0, 1, shift_y]], dtype=np.float64)
-    return cv2.warpAffine(image, matrix, image.shape[::-1])

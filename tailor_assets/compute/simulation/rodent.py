@@ -8,6 +8,7 @@ is then interpolated, and fetches its colour from there: the texture moves with 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from scipy.interpolate import PchipInterpolator
 
 from tailor_assets.compute.simulation.skeleton import SPINE_POINTS, Pose, Spine
 from tailor_assets.compute.simulation.textures import value_noise, ycc
+from tailor_assets.compute.simulation.view import View
 
 COATS = ("black", "white", "agouti", "brown", "grey", "hooded")
 _COLORS = {
@@ -39,6 +41,21 @@ _D_LIMIT = 0.40
 _SPINE_S = np.linspace(0.0, 1.0, SPINE_POINTS, dtype=np.float32)
 
 
+@dataclass(frozen=True)
+class Build:
+    """Proportions against those of a lean mouse. A rat's head is a smaller part of its length."""
+
+    head: float = 1.0  # length of head and neck
+    head_width: float = 1.0
+    girth: float = 1.0  # width of the trunk
+    ears: float = 1.0
+    tail: float = 1.0  # thickness
+    bare: float = 1.0  # brightness of ears, nose, feet and tail
+
+
+MOUSE = Build()
+
+
 def coat_luma(coat: str, infrared: bool) -> float:
     """Mean luminance (0..255) of a coat in full light, for choosing a floor that shows it."""
     return _INFRARED_LUMA[coat] if infrared else float(ycc(_COLORS[coat])[0])
@@ -48,17 +65,27 @@ class Rodent:
     """One individual: its coat, build and painted body.
 
     ``body_length`` is nose to tail root in pixels. Drawing costs about a millisecond for an animal
-    of 100 pixels.
+    of 100 pixels. ``color`` (Y, Cb, Cr) replaces the coat's own. With a ``view`` the animal is
+    drawn as that camera sees it; without one, floor coordinates are pixels.
     """
 
     def __init__(
-        self, rng: np.random.Generator, coat: str, body_length: float, infrared: bool
+        self,
+        rng: np.random.Generator,
+        coat: str,
+        body_length: float,
+        infrared: bool,
+        *,
+        build: Build = MOUSE,
+        color: np.ndarray | None = None,
+        view: View | None = None,
     ) -> None:
         self.coat = coat
         self.length = body_length
         self.infrared = infrared
         self._scale = 1.3 * body_length  # texture pixels per body length
-        self._albedo, self._relief = _paint_body(rng, coat, infrared, self._scale)
+        self._build, self._view = build, view
+        self._albedo, self._relief = _paint_body(rng, coat, infrared, self._scale, build, color)
         dark = coat in ("black", "brown", "grey")
         self._ambient, self._diffuse = (0.62, 0.50) if dark else (0.50, 0.54)
         self._gloss = 16.0 if dark else 6.0
@@ -66,15 +93,24 @@ class Rodent:
         lean, toward = rng.uniform(0.15, 0.4), rng.uniform(0, 2 * math.pi)
         self._light = (lean * math.cos(toward), lean * math.sin(toward))
         skin = (196, 158, 148) if coat in ("white", "hooded") else (158, 126, 118)
-        self._skin = ycc(skin)
+        self._skin = ycc(skin) * np.float32(build.bare)
         tail = (206, 172, 162) if coat in ("white", "hooded") else (122, 104, 100)
-        self._tail_color = ycc(tail)
+        self._tail_color = ycc(tail) * np.float32(build.bare)
         if infrared:
             self._skin[1:] = 0
             self._tail_color[1:] = 0
             self._tail_color[0] *= 1.1
-        self._tail_root = rng.uniform(0.026, 0.033) * body_length
-        self._tail_tip = 0.006 * body_length
+        self._tail_root = rng.uniform(0.026, 0.033) * body_length * build.tail
+        self._tail_tip = 0.006 * body_length * build.tail
+
+    def body_grid(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where the texture's columns and rows are on the body: ``[1, C]`` s and ``[R, 1]`` d."""
+        rows, columns = self._albedo.shape[:2]
+        return _texture_grid(rows, columns, self._scale)
+
+    def dye(self, color: np.ndarray, cover: np.ndarray) -> None:
+        """Paint Y, Cb, Cr ``color`` on the coat where ``cover`` (``[R, C]`` of ``body_grid``) > 0."""
+        self._albedo[..., :3] += (color - self._albedo[..., :3]) * cover[..., None]
 
     def draw_body(
         self, pose: Pose, spine: Spine, left: int, top: int, width: int, height: int
@@ -84,7 +120,7 @@ class Rodent:
         Returns float32 ``[height, width, 4]``: Y, Cb, Cr (0..255, in full light) times coverage,
         and coverage 0..1.
         """
-        map_s, map_d = _body_coordinates(spine, pose.girth, left, top, width, height)
+        map_s, map_d = _body_coordinates(spine, pose.girth, left, top, width, height, self._view)
         map_x = (map_s - _S_LOW) * self._scale
         map_y = (map_d + _D_LIMIT) * self._scale
         luma, blue, red, body = cv2.split(cv2.remap(self._albedo, map_x, map_y, cv2.INTER_LINEAR))
@@ -115,6 +151,7 @@ class Rodent:
     ) -> np.ndarray:
         image = np.zeros((height, width), np.uint8)
         swing = 0.055 * math.sin(pose.gait_phase) * pose.gait_strength
+        girth = pose.girth * self._build.girth
         # Diagonal pairs swing together.
         for s, side, turn, half_long, half_wide in (
             (0.17 + swing, 0.205, 0.35, 0.060, 0.019),
@@ -122,20 +159,22 @@ class Rodent:
             (0.66 - swing, 0.140, 0.30, 0.034, 0.016),
             (0.66 + swing, -0.140, -0.30, 0.034, 0.016),
         ):
-            x, y, angle = spine.place(s, side * pose.girth)
+            x, y, angle = spine.place(s, side * girth)
+            angle += turn
+            if self._view is not None:
+                x, y, angle, _ = self._view.local(x, y, angle)
             center = (round((x - origin[0]) * 16), round((y - origin[1]) * 16))
             axes = (
                 max(8, round(half_long * spine.length * 16)),
                 max(8, round(half_wide * spine.length * 16)),
             )
-            cv2.ellipse(
-                image, center, axes, math.degrees(angle + turn), 0, 360, 255, -1, cv2.LINE_AA, 4
-            )
+            cv2.ellipse(image, center, axes, math.degrees(angle), 0, 360, 255, -1, cv2.LINE_AA, 4)
         return image.astype(np.float32) / 255
 
     def draw_tail(self, pose: Pose, left: int, top: int, width: int, height: int) -> np.ndarray:
         """The tail as ``draw_body`` gives the body, float32 ``[height, width, 4]``."""
-        nodes = pose.tail - np.array([left, top], float)
+        seen = pose.tail if self._view is None else self._view.to_picture(pose.tail)
+        nodes = seen - np.array([left, top], float)
         places = np.linspace(0, len(nodes) - 1, 3 * len(nodes))
         index = np.arange(len(nodes))
         center = np.stack([np.interp(places, index, nodes[:, i]) for i in (0, 1)], axis=1)
@@ -172,7 +211,13 @@ class Rodent:
 
 
 def _body_coordinates(
-    spine: Spine, girth: float, left: int, top: int, width: int, height: int
+    spine: Spine,
+    girth: float,
+    left: int,
+    top: int,
+    width: int,
+    height: int,
+    view: View | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Place of every pixel along (0 tail root .. 1 nose) and beside the spine, in body lengths."""
     step = max(1, round(spine.length / 26))
@@ -182,14 +227,20 @@ def _body_coordinates(
     points = spine.points.astype(np.float32)
     cos = np.cos(spine.angles).astype(np.float32)
     sin = np.sin(spine.angles).astype(np.float32)
-    dx = xs.astype(np.float32)[None, :, None] - points[:, 0]
-    dy = ys.astype(np.float32)[:, None, None] - points[:, 1]
+    places = _SPINE_S
+    grid_x, grid_y = xs.astype(np.float32)[None, :], ys.astype(np.float32)[:, None]
+    if view is not None:
+        grid_x, grid_y = view.to_floor(*np.broadcast_arrays(grid_x, grid_y))
+        # Every other joint is enough for the eye, and takes half the time.
+        points, cos, sin, places = points[::2], cos[::2], sin[::2], places[::2]
+    dx = grid_x[..., None] - points[:, 0]
+    dy = grid_y[..., None] - points[:, 1]
     squared = dx * dx + dy * dy
     # Blending the nearest spine points instead of picking one leaves no seams in the fur.
     softness = 2 * (0.07 * spine.length) ** 2
     weight = np.exp((squared.min(axis=2, keepdims=True) - squared) / softness)
     weight /= weight.sum(axis=2, keepdims=True)
-    along = ((dx * cos + dy * sin) / spine.length + _SPINE_S) * weight
+    along = ((dx * cos + dy * sin) / spine.length + places) * weight
     aside = (dy * cos - dx * sin) / (spine.length * girth) * weight
     size = (grid_w * step, grid_h * step)
     maps = [
@@ -200,13 +251,19 @@ def _body_coordinates(
 
 
 def _paint_body(
-    rng: np.random.Generator, coat: str, infrared: bool, scale: float
+    rng: np.random.Generator,
+    coat: str,
+    infrared: bool,
+    scale: float,
+    build: Build,
+    own_color: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Texture of the straight body: (Y, Cb, Cr, coverage) and (slope s, slope d, up, gloss)."""
     columns = math.ceil((_S_HIGH - _S_LOW) * scale)
     rows = math.ceil(2 * _D_LIMIT * scale)
-    s = (np.arange(columns, dtype=np.float32) / scale + _S_LOW)[None, :]
-    d = (np.arange(rows, dtype=np.float32) / scale - _D_LIMIT)[:, None]
+    s, d = _texture_grid(rows, columns, scale)
+    if build != MOUSE:
+        s, d = _mouse_coordinates(s, d, build)
     fat = rng.uniform(0.92, 1.12)
     radius = _profile(s, fat)
     # Tufts: the outline of fur is never a clean curve.
@@ -220,6 +277,8 @@ def _paint_body(
     base = ycc(_COLORS[coat])
     if infrared:
         base = np.array([_INFRARED_LUMA[coat], 0, 0], np.float32)
+    if own_color is not None:
+        base = own_color
     color = np.empty((rows, columns, 3), np.float32)
     color[:] = base
     streaks = value_noise(rng, rows, columns, (max(1.0, 0.012 * scale), 0.07 * scale), 2)
@@ -243,10 +302,11 @@ def _paint_body(
         pink = ycc((132, 114, 110))
     if infrared:
         pink = np.array([pink[0] * 1.05, 0, 0], np.float32)
+    pink = pink * np.float32(build.bare)
     snout = np.clip((s - 0.955) / 0.035, 0, 1) * (np.abs(d) < 0.06)
     color += (pink - color) * (0.45 * snout)[..., None]
     for side in (-1, 1):
-        coverage, height = _ear(color, coverage, height, s, d, side, scale, pink, base)
+        coverage, height = _ear(color, coverage, height, s, d, side, scale, pink, base, build.ears)
         eye = np.hypot((s - 0.905) / 1.25, d - side * 0.072)
         dot = np.clip((0.0135 - eye) * scale / 1.2 + 0.5, 0, 1)
         dark_eye = ycc((150, 40, 48) if coat == "white" and not infrared else (12, 11, 11))
@@ -261,6 +321,21 @@ def _paint_body(
     relief = np.stack([-slope_s * norm, -slope_d * norm, norm, gloss], axis=2)
     albedo = np.dstack([color, coverage])
     return albedo.astype(np.float32), relief.astype(np.float32)
+
+
+def _texture_grid(rows: int, columns: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    s = (np.arange(columns, dtype=np.float32) / scale + _S_LOW)[None, :]
+    d = (np.arange(rows, dtype=np.float32) / scale - _D_LIMIT)[:, None]
+    return s, d
+
+
+def _mouse_coordinates(s: np.ndarray, d: np.ndarray, build: Build) -> tuple[np.ndarray, np.ndarray]:
+    """Which place of a mouse is found at this place of an animal of another build."""
+    neck = 0.66
+    own_neck = 1 - (1 - neck) * build.head
+    mouse_s = np.interp(s, [-0.2, 0, own_neck, 1, 1.2], [-0.2, 0, neck, 1, 1 + 0.2 / build.head])
+    width = np.interp(mouse_s, [neck - 0.12, neck + 0.12], [build.girth, build.head_width])
+    return mouse_s.astype(np.float32), (d / width).astype(np.float32)
 
 
 def _profile(s: np.ndarray, fat: float) -> np.ndarray:
@@ -287,9 +362,10 @@ def _ear(
     scale: float,
     pink: np.ndarray,
     fur: np.ndarray,
+    size: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Put one round ear on the head: a rim of fur, bare skin inside, a shadow behind it."""
-    center_s, center_d, radius = 0.765, side * 0.122, 0.066
+    center_s, center_d, radius = 0.765, side * 0.122, 0.066 * size
     # Broad, laid back, wider than long.
     along, across = (s - center_s - 0.35 * np.abs(d - center_d) * 0.3) / 0.78, d - center_d
     reach = np.hypot(along, across)

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -25,11 +26,23 @@ from tailor_assets.compute.simulation.nest import MATERIALS, Nest, choose_nest_s
 from tailor_assets.compute.simulation.render import Renderer
 from tailor_assets.compute.simulation.rodent import COATS, Rodent, coat_luma
 from tailor_assets.compute.simulation.scenery import choose_floor, floor_luma, paint_scenery
+from tailor_assets.compute.simulation.wide_scene import WideScene, body_name, build_wide_scene
 
 SIMULATOR_VERSION = "1"
+VARIETIES = ("everyday", "wide")
+MOST_ANIMALS = 4
 LIGHTINGS = ("visible", "infrared")
 ARENAS = ("rectangular", "circular")
 TRUTH_COLUMNS = ("frame", "timestamp_s", "behavior", "visible", "centroid_x", "centroid_y")
+ANIMALS_COLUMNS = (
+    "frame",
+    "timestamp_s",
+    "animal",
+    "behavior",
+    "visible",
+    "centroid_x",
+    "centroid_y",
+)
 _CRF = 23
 _SMALLEST = 64
 # What a demonstration should show: unlike recordings first, then chance.
@@ -67,8 +80,26 @@ class SimulationTruth:
     lighting: str
     arena: str
     floor: str
-    mouse_point: tuple[float, float]
+    mouse_point: tuple[float, float] | None
     nest_point: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class WideTruth(SimulationTruth):
+    """What is known about a video of wide variety, with one to four animals.
+
+    The masks' objects are ``mouse``, ``mouse_2`` and on, ``tail``, ``tail_2`` and on, and ``nest``.
+    ``points`` has a point of each and the frame in which it is first seen, (x, y, frame), which for
+    an animal that comes later is not frame 0; ``mouse_point`` is the first animal's. An object that
+    is never seen has no point. ``animals_path`` is a CSV of ``ANIMALS_COLUMNS``, a row per frame
+    and animal; ``behaviors_path`` is about the first animal alone. An animal that is not there is
+    "absent", one that is wholly hidden has ``visible`` 0.
+    """
+
+    animals_path: str
+    animals: int
+    species: str
+    points: dict[str, tuple[float, float, int]]
 
 
 @dataclass
@@ -88,6 +119,28 @@ class Scene:
     def objects(self) -> tuple[str, ...]:
         """Names of the masks that ``renderer.render`` returns."""
         return ("mouse", "nest", "tail") if self.has_nest else ("mouse", "tail")
+
+    @property
+    def px_per_cm(self) -> float:
+        """The floor's scale."""
+        return self.arena.px_per_cm
+
+    @property
+    def animals(self) -> int:
+        """Always one."""
+        return 1
+
+    def frame(self, time_s: float) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The frame of this moment, as ``Renderer.render``."""
+        return self.renderer.render(self.behavior.pose, time_s)
+
+    def doing(self, animal: int, time_s: float) -> str:
+        """The behaviour of this moment; there is one animal, and it is always there."""
+        return self.behavior.behavior
+
+    def advance(self, time_s: float, seconds: float) -> None:
+        """Let ``seconds`` pass after ``time_s``."""
+        self.behavior.advance(seconds)
 
 
 def build_scene(
@@ -150,9 +203,11 @@ def simulate_video(
     lighting: str = "random",
     arena: str = "random",
     nest: bool = True,
+    variety: str = "everyday",
+    animals: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SimulationTruth:
-    """Make a sample recording of one rodent and write its truth beside it.
+    """Make a sample recording and write its truth beside it.
 
     Writes ``path`` (H.264 mp4, yuv420p), ``<stem>_truth.npz`` (masks), ``<stem>_truth.csv``
     (behaviour per frame) and ``<stem>_truth.json`` (the returned ``SimulationTruth``). Equal
@@ -162,35 +217,57 @@ def simulate_video(
     ``width`` and ``height`` in pixels, even, at least 64; ``coat`` one of ``COATS``, ``lighting``
     of ``LIGHTINGS``, ``arena`` of ``ARENAS``, each or ``"random"``. ``progress(done, total)`` is
     called after every frame. Raises PermanentProblem for arguments no video can be made from.
+
+    ``variety`` "everyday" is one rodent in a tidy laboratory. "wide" is any laboratory: the seed
+    chooses all of it but the number of ``animals`` (0 to 4; None: that too), and the truth is a
+    ``WideTruth`` with one more file, ``<stem>_truth_animals.csv``.
     """
     path = Path(path)
     _check_size(path, duration_s, fps, width, height)
     rate = Fraction(fps).limit_denominator(1001)
     count = max(1, round(duration_s * rate))
-    scene = build_scene(
-        seed, width=width, height=height, coat=coat, lighting=lighting, arena=arena, nest=nest
-    )
+    _check(variety, VARIETIES, "variety")
+    scene: Scene | WideScene
+    if variety == "wide":
+        _check_wide(coat, lighting, arena, animals)
+        scene = build_wide_scene(
+            seed, width=width, height=height, duration_s=float(count / rate), animals=animals
+        )
+    else:
+        if animals not in (None, 1):
+            raise PermanentProblem("Everyday recordings have one animal; choose the wide variety.")
+        scene = build_scene(
+            seed, width=width, height=height, coat=coat, lighting=lighting, arena=arena, nest=nest
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     masks_path = path.with_name(f"{path.stem}_truth.npz")
     table_path = path.with_name(f"{path.stem}_truth.csv")
     truth_path = path.with_name(f"{path.stem}_truth.json")
+    animals_path = path.with_name(f"{path.stem}_truth_animals.csv")
+    tables = [table_path, animals_path] if isinstance(scene, WideScene) else [table_path]
     suffix = f".{secrets.token_hex(4)}.part"
-    part = {p: p.with_name(f".{p.name}{suffix}") for p in (path, table_path, truth_path)}
-    points: dict[str, tuple[float, float]] = {}
+    part = {p: p.with_name(f".{p.name}{suffix}") for p in (path, truth_path, *tables)}
+    points: dict[str, tuple[float, float, int]] = {}
     writer = None
     try:
         writer = H264Writer(part[path], width=width, height=height, rate=rate, crf=_CRF)
         with (
-            open(part[table_path], "w", newline="", encoding="utf-8") as stream,
+            ExitStack() as open_tables,
             MaskWriter(
                 masks_path, objects=scene.objects, height=height, width=width, segmenter="truth"
             ) as masks_file,
         ):
-            table = csv.writer(stream, lineterminator="\n")
-            table.writerow(TRUTH_COLUMNS)
+            streams = [
+                open_tables.enter_context(open(part[p], "w", newline="", encoding="utf-8"))
+                for p in tables
+            ]
+            rows = [csv.writer(stream, lineterminator="\n") for stream in streams]
+            rows[0].writerow(TRUTH_COLUMNS)
+            for animal_rows in rows[1:]:
+                animal_rows.writerow(ANIMALS_COLUMNS)
             for index in range(count):
                 time_s = float(index / rate)
-                planes, masks = scene.renderer.render(scene.behavior.pose, time_s)
+                planes, masks = scene.frame(time_s)
                 writer.write(planes)
                 masks_file.append(
                     source_frame=index,
@@ -198,12 +275,18 @@ def simulate_video(
                     masks=masks,
                     scores=dict.fromkeys(masks, 1.0),
                 )
-                table.writerow(_truth_row(index, time_s, scene.behavior.behavior, masks["mouse"]))
-                if index == 0:
-                    points = {name: _point_inside(masks[name]) for name in masks}
+                rows[0].writerow(_truth_row(index, time_s, scene.doing(0, time_s), masks["mouse"]))
+                for animal_rows in rows[1:]:
+                    for animal in range(scene.animals):
+                        name = body_name(animal)
+                        row = _truth_row(index, time_s, scene.doing(animal, time_s), masks[name])
+                        animal_rows.writerow([*row[:2], name, *row[2:]])
+                for name in masks:
+                    if name not in points and masks[name].any():
+                        points[name] = (*_point_inside(masks[name]), index)
                 if progress is not None:
                     progress(index + 1, count)
-                scene.behavior.advance(float(1 / rate))
+                scene.advance(time_s, float(1 / rate))
         writer.close()
         writer = None
         truth = SimulationTruth(
@@ -216,18 +299,26 @@ def simulate_video(
             height=height,
             fps=float(rate),
             frame_count=count,
-            px_per_cm=scene.arena.px_per_cm,
+            px_per_cm=scene.px_per_cm,
             body_length_px=scene.body_length,
             coat=scene.coat,
             lighting=scene.lighting,
             arena=scene.arena.kind,
             floor=scene.floor,
-            mouse_point=points["mouse"],
-            nest_point=points.get("nest"),
+            mouse_point=_in_frame_0(points.get("mouse")),
+            nest_point=_in_frame_0(points.get("nest")),
         )
+        if isinstance(scene, WideScene):
+            truth = WideTruth(
+                **asdict(truth),
+                animals_path=str(animals_path),
+                animals=scene.animals,
+                species=scene.species,
+                points=points,
+            )
         part[truth_path].write_text(json.dumps(asdict(truth), indent=2) + "\n", encoding="utf-8")
         # The video last: whoever watches the folder finds its truth already there.
-        for final in (table_path, truth_path, path):
+        for final in (*tables, truth_path, path):
             os.replace(part[final], final)
     finally:
         if writer is not None:
@@ -243,18 +334,23 @@ def sample_videos(
     seed: int,
     duration_s: float,
     *,
+    variety: str = "everyday",
+    animals: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Make ``count`` unlike sample videos, ``simulated_mouse_01.mp4`` and on, with their truth.
 
     Coats, light and arenas differ from one to the next; ``progress(done, total)`` counts the
-    frames of all of them. Returns the videos' paths.
+    frames of all of them. ``variety`` and ``animals`` as for ``simulate_video``. Returns the videos'
+    paths.
     """
     folder = Path(out_dir)
     paths: list[Path] = []
     for index in range(count):
         coat, lighting, arena = (
-            _SAMPLES[index] if index < len(_SAMPLES) else ("random", "random", "random")
+            _SAMPLES[index]
+            if index < len(_SAMPLES) and variety == "everyday"
+            else ("random", "random", "random")
         )
         path = folder / f"simulated_mouse_{index + 1:02d}.mp4"
 
@@ -269,6 +365,8 @@ def sample_videos(
             coat=coat,
             lighting=lighting,
             arena=arena,
+            variety=variety,
+            animals=animals,
             progress=report,
         )
         paths.append(path)
@@ -284,6 +382,10 @@ def _truth_row(
     return index, f"{time_s:.6f}", behavior, 1, f"{column:.3f}", f"{row:.3f}"
 
 
+def _in_frame_0(point: tuple[float, float, int] | None) -> tuple[float, float] | None:
+    return None if point is None or point[2] else point[:2]
+
+
 def _point_inside(mask: np.ndarray) -> tuple[float, float]:
     """The pixel (x, y) of ``mask`` that is farthest from its edge."""
     depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
@@ -295,6 +397,17 @@ def _check(value: str, allowed: tuple[str, ...], name: str) -> None:
     if value not in allowed:
         raise PermanentProblem(
             f"The {name} {value!r} cannot be simulated; choose one of: {', '.join(allowed)}."
+        )
+
+
+def _check_wide(coat: str, lighting: str, arena: str, animals: int | None) -> None:
+    if (coat, lighting, arena) != ("random",) * 3:
+        raise PermanentProblem(
+            "With the wide variety the seed chooses coat, lighting and arena; leave them random."
+        )
+    if animals is not None and not 0 <= animals <= MOST_ANIMALS:
+        raise PermanentProblem(
+            f"{animals} animals cannot be simulated; choose 0 to {MOST_ANIMALS} of them."
         )
 
 

@@ -97,19 +97,20 @@ def drag_tail(tail: np.ndarray, spine: Spine, tail_length: float) -> np.ndarray:
     root = _tail_root(spine)
     if math.hypot(*(root - tail[0])) < 1e-9:
         return tail
-    nodes = np.empty_like(tail)
-    nodes[0] = root
-    direction = spine.angles[0] + math.pi
+    # Plain floats: sixteen nodes are too few for arrays to be quick.
+    lies = tail.tolist()
+    x, y = root.tolist()
+    nodes = [(x, y)]
+    direction = float(spine.angles[0]) + math.pi
     for i in range(1, _TAIL_NODES):
-        pull_x, pull_y = tail[i] - nodes[i - 1]
-        lying = math.atan2(pull_y, pull_x)
+        lying = math.atan2(lies[i][1] - y, lies[i][0] - x)
         stiffness = 0.5 * math.exp(-i / 2.5) + 0.03
         difference = math.remainder(lying - direction, 2 * math.pi)
         # No joint of a tail folds by more than about 35 degrees.
         direction += min(max(difference * (1 - stiffness), -0.6), 0.6)
-        nodes[i, 0] = nodes[i - 1, 0] + step * math.cos(direction)
-        nodes[i, 1] = nodes[i - 1, 1] + step * math.sin(direction)
-    return nodes
+        x, y = x + step * math.cos(direction), y + step * math.sin(direction)
+        nodes.append((x, y))
+    return np.array(nodes)
 
 
 def _tail_root(spine: Spine) -> np.ndarray:
