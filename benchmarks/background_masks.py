@@ -5,7 +5,6 @@
 Prints a markdown table: each bar, what was measured, and whether it holds.
 """
 
-import csv
 import resource
 import sys
 import tempfile
@@ -15,6 +14,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from benchmarks.mask_quality import recordings
+from benchmarks.mask_quality.scores import points_inside, trimap_iou
 from tailor_assets.compute.background.animal_detection import detect_animals
 from tailor_assets.compute.background.background_segmenter import (
     segment_stills,
@@ -25,13 +26,6 @@ from tailor_assets.compute.mask_writer import MaskWriter
 from tailor_assets.compute.prompts import ObjectPrompt
 
 Row = tuple[str, str, str, bool]
-
-
-def trimap_iou(mask: np.ndarray, trimap: np.ndarray) -> float:
-    """Intersection over union of bool [H, W] and a trimap's 255, leaving out pixels of 128."""
-    truth, judged = trimap == 255, trimap != 128
-    union = np.count_nonzero((mask | truth) & judged)
-    return np.count_nonzero(mask & truth) / union if union else 1.0
 
 
 def segment(video: Path, out: Path, frames: np.ndarray, prompts: list[ObjectPrompt]) -> float:
@@ -58,31 +52,20 @@ def segment(video: Path, out: Path, frames: np.ndarray, prompts: list[ObjectProm
 
 def open_field(data: Path, stride: int, folder: Path) -> list[Row]:
     """One click on the open-field clip: trimap IoU, centroid error, speed."""
-    here = data / "open_field_mouse"
-    frames = np.arange(0, 2330, stride)
+    truth = recordings.open_field(data)
+    assert truth is not None, f"there are no real recordings at {data}"
+    frames = np.arange(0, len(truth.centroids), stride)
     out = folder / f"open_field_{stride}.npz"
-    click = ObjectPrompt("mouse", "animal", 119, 140, 0, "run config")
-    seconds = segment(here / "m3v1mp4.mp4", out, frames, [click])
-    with (here / "m3v1_body_truth.csv").open() as file:
-        truth = {int(r["frame"]): r for r in csv.DictReader(file)}
-    ious, errors = [], []
+    seconds = segment(truth.video, out, frames, [recordings.click(*truth.mouse_at)])
+    ious = []
     with MaskReader(out) as reader:
-        centroid = reader.centroid("mouse")
+        away = reader.centroid("mouse")[:, ::-1] - truth.centroids[frames]
         for row, number in enumerate(frames):
-            there = truth[int(number)]
-            errors.append(
-                np.hypot(
-                    centroid[row, 1] - float(there["centroid_x"]),
-                    centroid[row, 0] - float(there["centroid_y"]),
-                )
-            )
-            trimap = here / "m3v1_body_trimap" / f"{number:05d}.png"
-            if trimap.exists():
-                picture = cv2.imread(str(trimap), cv2.IMREAD_GRAYSCALE)
-                assert picture is not None
-                ious.append(trimap_iou(reader.mask("mouse", row), picture))
+            trimap = truth.trimap(int(number))
+            if trimap is not None:
+                ious.append(trimap_iou(reader.mask("mouse", row), trimap))
     iou = np.array(ious)
-    error = np.nan_to_num(np.array(errors), nan=np.inf)
+    error = np.nan_to_num(np.hypot(away[:, 0], away[:, 1]), nan=np.inf)
     name = f"open field, every frame in {stride}" if stride > 1 else "open field, all frames"
     good, near = float((iou >= 0.85).mean()), float((error <= 10).mean())
     middle, middle_error = float(np.median(iou)), float(np.median(error))
@@ -98,24 +81,17 @@ def open_field(data: Path, stride: int, folder: Path) -> list[Row]:
 
 def stills(data: Path) -> list[Row]:
     """116 stills without a click: human points inside the mask grown by 5 px, and its area."""
-    here = data / "open_field_mouse" / "m4s1_human_keypoints"
-    with next(here.glob("CollectedData*.csv")).open() as file:
-        lines = list(csv.reader(file))[3:]
-    points = [np.array(line[1:], float).reshape(-1, 2) for line in lines]
-    masks = segment_stills([here / Path(line[0]).name for line in lines])
-    inside, areas = [], []
-    for found, own in zip(masks, points, strict=True):
-        mask = found[0].mask
-        away = cv2.distanceTransform(1 - mask.astype(np.uint8), cv2.DIST_L2, 5)
-        at = np.clip(own.round().astype(int), 0, [mask.shape[1] - 1, mask.shape[0] - 1])
-        inside += [bool(mask.any()) and float(away[y, x]) <= 5 for x, y in at]
-        areas.append(int(np.count_nonzero(mask)))
+    found = recordings.stills_with_keypoints(data)
+    assert found is not None, f"there are no real recordings at {data}"
+    pictures, keypoints = found
+    masks = [best[0].mask for best in segment_stills(pictures)]
+    inside = np.array([points_inside(m, own) for m, own in zip(masks, keypoints, strict=True)])
+    areas = [int(np.count_nonzero(mask)) for mask in masks]
     share, area = float(np.mean(inside)), float(np.median(areas))
     name = f"{len(masks)} stills, no click"
-    parts = np.array(inside).reshape(-1, 4).mean(axis=0)
     each = ", ".join(
-        f"{p} {v:.1%}"
-        for p, v in zip(("snout", "left ear", "right ear", "tail base"), parts, strict=True)
+        f"{part} {value:.1%}"
+        for part, value in zip(recordings.KEYPOINTS, inside.mean(axis=0), strict=True)
     )
     return [
         (name, "human points in mask + 5 px >= 98%", f"{share:.2%} ({each})", share >= 0.98),
@@ -125,14 +101,15 @@ def stills(data: Path) -> list[Row]:
 
 def empty_chamber(data: Path, folder: Path) -> list[Row]:
     """No animal: no point is proposed, and clicks all over the picture find nothing."""
-    video = data / "odd_videos" / "empty_chamber.wmv"
+    video = recordings.empty_chamber(data)
+    assert video is not None, f"there are no real recordings at {data}"
     frames = np.arange(0, 298, 3)
     proposed = detect_animals(video, source_frames=frames)
     found = 0
     clicks = [(x, y) for x in (40, 160, 280) for y in (40, 120, 200)]
     for x, y in clicks:
         out = folder / "empty.npz"
-        segment(video, out, frames, [ObjectPrompt("mouse", "animal", x, y, 0, "run config")])
+        segment(video, out, frames, [recordings.click(x, y)])
         with MaskReader(out) as reader:
             found += bool(reader.area("mouse").any())
     return [
@@ -143,8 +120,7 @@ def empty_chamber(data: Path, folder: Path) -> list[Row]:
 
 def main() -> int:
     """Run all measurements; exit status 1 when a bar does not hold."""
-    root = Path(__file__).resolve().parents[2] / "shared" / "data"
-    data = Path(sys.argv[1]) if len(sys.argv) > 1 else root
+    data = Path(sys.argv[1]) if len(sys.argv) > 1 else recordings.REAL_DATA
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
