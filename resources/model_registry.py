@@ -31,6 +31,7 @@ class ModelEntry(BaseModel):
     image_size: int | None = Field(default=None, gt=0, multiple_of=32)
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     compile: bool = False
+    follow: bool = False
 
     @field_validator("file")
     @classmethod
@@ -93,6 +94,8 @@ def load_models(path: Path) -> dict[str, ModelEntry]:
             ) from None
         if entry.config is not None and not entry.config.startswith("configs/"):
             entry = entry.model_copy(update={"config": str(path.parent / entry.config)})
+        if entry.file is not None and entry.file.startswith("./"):
+            entry = entry.model_copy(update={"file": str(path.parent / entry.file)})
         entries[name] = entry
     return entries
 
@@ -151,6 +154,7 @@ class ModelRegistry:
             image_size=entry.image_size,
             precision=entry.precision,
             compile=entry.compile,
+            follow=entry.follow,
         )
 
 

@@ -47,7 +47,7 @@ def main(path: str) -> None:
         details = _official(request, compiled=contender == "official-compiled")
     else:
         if contender == "exact":
-            request = replace(request, settings=EXACT, model=_as_precise(request))
+            request = replace(request, settings=EXACT, model=_as_official(request))
         details = _tailor(request)
     frames = details["frames"]
     seconds = time.perf_counter() - started - details.pop("load_seconds")
@@ -70,11 +70,11 @@ def main(path: str) -> None:
     )
 
 
-def _as_precise(request: WorkerRequest) -> ModelSpec:
-    """The model in the precision in which the official predictor is run on this device."""
+def _as_official(request: WorkerRequest) -> ModelSpec:
+    """The model as the official predictor runs it on this device."""
     on_cpu = not candidate_gpus(request.device)
     precision = "fp32" if on_cpu and request.model.precision == "auto" else request.model.precision
-    return replace(request.model, precision=precision)
+    return replace(request.model, precision=precision, follow=False)
 
 
 def _peak_memory_mb() -> float:
@@ -102,7 +102,7 @@ def _say(text: str) -> None:
 def _official(request: WorkerRequest, *, compiled: bool) -> dict[str, Any]:
     gpus = candidate_gpus(request.device)
     device = describe_device(gpus[0] if gpus else None)
-    dtype = choose_dtype(_as_precise(request).precision, device.torch_device)
+    dtype = choose_dtype(_as_official(request).precision, device.torch_device)
     started = time.perf_counter()
     model = load_model(request.model, device.torch_device, vos_optimized=compiled)
     load_s = time.perf_counter() - started

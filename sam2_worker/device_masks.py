@@ -3,20 +3,37 @@
 What comes back per object and frame is a bit per pixel (259 KB of 1080p) and not four bytes.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch.nn.functional import interpolate, max_pool2d, pad
 
 from sam2_worker.mask_output import FILLED_LOGIT
+from sam2_worker.view import View
 
 
 def packed_masks(
-    logits: torch.Tensor, height: int, width: int, *, fill_hole_area: int
+    logits: torch.Tensor,
+    views: Sequence[View | None],
+    height: int,
+    width: int,
+    *,
+    fill_hole_area: int,
 ) -> torch.Tensor:
-    """float32 [B, h, w] -> uint8 [B, ceil(height * width / 8)] as ``numpy.packbits`` packs."""
+    """float32 [B, h, w] of ``views`` -> uint8 [B, ceil(height * width / 8)].
+
+    They are packed as ``numpy.packbits`` packs. A view of None is the whole picture.
+    """
     if fill_hole_area > 0:
         logits = fill_small_holes(logits, fill_hole_area)
-    large = interpolate(logits[:, None], size=(height, width), mode="bilinear", align_corners=False)
-    bits = (large > 0).flatten(1).to(torch.uint8)
+    bits = torch.zeros((len(logits), height, width), dtype=torch.uint8, device=logits.device)
+    for view in set(views):
+        rows = [row for row, other in enumerate(views) if other == view]
+        part = view or View(0, 0, width, height)
+        size = (part.height, part.width)
+        large = interpolate(logits[rows][:, None], size=size, mode="bilinear", align_corners=False)
+        bits[rows, *part.slices] = (large[:, 0] > 0).to(torch.uint8)
+    bits = bits.flatten(1)
     bits = pad(bits, (0, -bits.shape[1] % 8)).unflatten(1, (-1, 8))
     weights = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=bits.device)
     return (bits * weights).sum(2, dtype=torch.uint8)

@@ -5,19 +5,49 @@ from dataclasses import dataclass
 import torch
 
 from sam2_worker.drift_guard import Measured
+from sam2_worker.view import View
+
+# Logit of what lies outside of a view: nobody has looked, and nothing is claimed.
+_OUTSIDE = -32.0
 
 
 @dataclass(frozen=True)
 class FrameMasks:
     """Low-resolution masks of the objects looked at in one frame.
 
-    ``names`` [B]; ``logits`` float32 [B, h, w] on the model's device; ``scores`` [B], the
+    ``names`` [B]; ``logits`` float32 [B, h, w], on a grid of the whole picture, to be judged;
+    ``in_views`` float32 [B, S/4, S/4], the model's own, each of the part of the picture in
+    ``views`` [B] (None: the whole), to be written; both on the model's device. ``scores`` [B]: the
     probability that the object is in the picture.
     """
 
     names: tuple[str, ...]
     logits: torch.Tensor
+    in_views: torch.Tensor
+    views: tuple[View | None, ...]
     scores: tuple[float, ...]
+
+
+def on_picture(
+    logits: torch.Tensor, view: View | None, picture: tuple[int, int], side: int
+) -> torch.Tensor:
+    """Logits float32 [B, h, w] of a view (None: the whole) on a [B, side, side] grid of the picture.
+
+    ``picture`` is (width, height) in pixels. Bilinear; outside of the view nothing is found.
+    """
+    if view is None and logits.shape[-1] == side:
+        return logits
+    width, height = picture
+    view = view or View(0, 0, width, height)
+    cells = (torch.arange(side, device=logits.device, dtype=torch.float32) + 0.5) / side
+    x = (cells * width - view.left) / view.width * 2 - 1
+    y = (cells * height - view.top) / view.height * 2 - 1
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).expand(len(logits), -1, -1, -1)
+    found = torch.nn.functional.grid_sample(
+        logits[:, None], grid, padding_mode="border", align_corners=False
+    )[:, 0]
+    inside = (grid.abs() <= 1).all(dim=-1)
+    return torch.where(inside, found, _OUTSIDE)
 
 
 def measure(masks: FrameMasks) -> dict[str, Measured]:

@@ -1,7 +1,11 @@
 """From the tracker's low-resolution logits to packed masks of the video's size."""
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
+
+from sam2_worker.view import View
 
 # The official predictor's fill_hole_area: pixels of the low-resolution mask.
 FILL_HOLE_AREA = 8
@@ -35,37 +39,38 @@ class MaskEnlarger:
 
     def __init__(self, side: int, height: int, width: int, *, fill_hole_area: int) -> None:
         """``side`` of the square logits, ``height`` and ``width`` of the video."""
-        self._size = (height, width)
+        self._side = side
+        self._whole = View(0, 0, width, height)
         self._fill_hole_area = fill_hole_area
-        self._rows = _Taps(side, height)
-        self._columns = _Taps(side, width)
 
-    def packed(self, logits: np.ndarray) -> np.ndarray:
+    def packed(self, logits: np.ndarray, view: View | None = None) -> np.ndarray:
         """float32 [side, side] -> uint8 [ceil(height * width / 8)] as ``numpy.packbits`` packs."""
-        mask = self.mask(logits)
-        return np.packbits(mask)
+        return np.packbits(self.mask(logits, view))
 
-    def mask(self, logits: np.ndarray) -> np.ndarray:
-        """float32 [side, side] -> bool [height, width]."""
-        mask = np.zeros(self._size, bool)
+    def mask(self, logits: np.ndarray, view: View | None = None) -> np.ndarray:
+        """float32 [side, side] of ``view`` (None: the whole picture) -> bool [height, width]."""
+        view = view or self._whole
+        whole = np.zeros((self._whole.height, self._whole.width), bool)
+        mask = view.cut(whole)
         if self._fill_hole_area > 0:
             logits = fill_small_holes(logits, self._fill_hole_area)
         positive = logits > 0
         rows = np.flatnonzero(positive.any(axis=1))
         if not rows.size:
-            return mask
+            return whole
         columns = np.flatnonzero(positive.any(axis=0))
-        r, c = self._rows.reached(rows[0], rows[-1]), self._columns.reached(columns[0], columns[-1])
+        down, along = _taps(self._side, view.height), _taps(self._side, view.width)
+        r, c = down.reached(rows[0], rows[-1]), along.reached(columns[0], columns[-1])
         if r.start == r.stop or c.start == c.stop:
-            return mask  # a video smaller than the logits can lie between them
-        top, bottom = self._rows.first[r].min(), self._rows.second[r].max() + 1
+            return whole  # a video smaller than the logits can lie between them
+        top, bottom = down.first[r].min(), down.second[r].max() + 1
         band = logits[top:bottom]
-        across = band[:, self._columns.first[c]] * self._columns.first_weight[c]
-        across += band[:, self._columns.second[c]] * self._columns.second_weight[c]
-        values = across[self._rows.first[r] - top] * self._rows.first_weight[r, None]
-        values += across[self._rows.second[r] - top] * self._rows.second_weight[r, None]
+        across = band[:, along.first[c]] * along.first_weight[c]
+        across += band[:, along.second[c]] * along.second_weight[c]
+        values = across[down.first[r] - top] * down.first_weight[r, None]
+        values += across[down.second[r] - top] * down.second_weight[r, None]
         np.greater(values, 0, out=mask[r, c])
-        return mask
+        return whole
 
 
 class _Taps:
@@ -84,3 +89,9 @@ class _Taps:
         """Output indices that look at any source index from ``first`` to ``last``."""
         hit = np.flatnonzero((self.second >= first) & (self.first <= last))
         return slice(int(hit[0]), int(hit[-1]) + 1) if hit.size else slice(0, 0)
+
+
+@lru_cache(maxsize=64)
+def _taps(source: int, target: int) -> _Taps:
+    """Views come in few sizes."""
+    return _Taps(source, target)

@@ -16,7 +16,7 @@ import numpy as np
 from tailor_assets.compute.prompts import ObjectKind
 
 # Raised whenever the same request gives other masks: old checkpoints are then of no use.
-ENGINE_VERSION = "1"
+ENGINE_VERSION = "2"
 
 # Kinds of message that the worker sends through `report_custom_message`.
 PROGRESS = "progress"
@@ -41,7 +41,8 @@ class Click:
 class ModelSpec:
     """A SAM2 model: ``config`` is a file of the sam2 package (``configs/...``) or a YAML path.
 
-    ``precision`` is ``auto``, ``bf16``, ``fp16`` or ``fp32``; ``compile`` asks for torch.compile.
+    ``precision`` is ``auto``, ``bf16``, ``fp16`` or ``fp32``; ``compile`` asks for torch.compile;
+    ``follow`` shows the model each object in a view of its own that follows it.
     """
 
     name: str
@@ -51,6 +52,7 @@ class ModelSpec:
     image_size: int | None = None
     precision: str = "auto"
     compile: bool = False
+    follow: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ class WorkerRequest:
                 self.model.image_size,
                 self.model.precision,
                 self.model.compile,
+                self.model.follow,
             ],
             "settings": asdict(self.settings) | {"checkpoint_frames": 0},
             "changed_from": dict(sorted(self.changed_from.items())),

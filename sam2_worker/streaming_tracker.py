@@ -17,9 +17,11 @@ import torch
 from sam2_worker.drift_guard import DriftGuard, Measured, Verdict
 from sam2_worker.image_encoder import ImageFeatures
 from sam2_worker.mask_heads import PointPrompts, Prediction
-from sam2_worker.mask_measurement import FrameMasks, measure
+from sam2_worker.mask_measurement import FrameMasks, measure, on_picture
 from sam2_worker.nest_schedule import NestSchedule
 from sam2_worker.object_memory import ObjectMemory, TrackingHead
+from sam2_worker.view import View
+from sam2_worker.view_follower import ViewFollower
 from tailor_assets.compute.mask_state import MaskState
 
 # Object -> step -> clicks (x, y), fractions of the picture's width and height, all on the object.
@@ -27,6 +29,8 @@ Clicks = Mapping[str, Mapping[float, Sequence[tuple[float, float]]]]
 # Asked for an animal that is lost, by name, with the places of those that are not: (x, y) of a point
 # inside it, or None. All in fractions of the picture's width and height.
 Finder = Callable[[str, Mapping[str, tuple[float, float]]], tuple[float, float] | None]
+# The frame as the encoder sees it: a view of it, or (None) all of it.
+Look = Callable[[View | None], ImageFeatures]
 
 # x0, y0, x1, y1 in fractions of the picture.
 Box = tuple[float, float, float, float]
@@ -57,13 +61,17 @@ class StreamingTracker:
         image_size: int,
         guard: DriftGuard | None = None,
         schedules: Mapping[str, NestSchedule] | None = None,
+        followers: Mapping[str, ViewFollower] | None = None,
+        picture: tuple[int, int] = (1, 1),
         starts: Mapping[str, float] | None = None,
     ) -> None:
         """Group the objects whose clicks are on the same frames.
 
-        ``schedules``: objects that need not be looked at in every frame. ``starts``: steps before
-        which an object is looked at where it is clicked only, because its masks are known; each
-        must be a step with a click on it. Raises ValueError for an object without clicks.
+        ``schedules``: objects that need not be looked at in every frame. ``followers``: objects
+        that are looked at in views of their own, of a ``picture`` of (width, height) pixels.
+        ``starts``: steps before which an object is looked at where it is clicked only, because its
+        masks are known; each must be a step with a click on it. Raises ValueError for an object
+        without clicks.
         """
         if not clicks or any(not steps or not all(steps.values()) for steps in clicks.values()):
             raise ValueError("every object needs a click")
@@ -72,6 +80,8 @@ class StreamingTracker:
         self._image_size = image_size
         self._guard = guard
         self._schedules = dict(schedules or {})
+        self._followers = dict(followers or {})
+        self._picture = picture
         self._starts = dict(starts or {})
         self._memories = [ObjectMemory(names, head) for names in self._groups()]
         self._held: dict[str, torch.Tensor] = {}
@@ -83,8 +93,8 @@ class StreamingTracker:
         for name, steps in self._clicks.items():
             key = (
                 tuple(sorted((step, len(points)) for step, points in steps.items())),
-                # What is looked at now and then has a time of its own.
-                name if name in self._schedules else None,
+                # What is looked at now and then has a time of its own, and what is followed a view.
+                name if name in self._schedules or name in self._followers else None,
                 self._starts.get(name),
             )
             alike.setdefault(key, []).append(name)
@@ -99,7 +109,7 @@ class StreamingTracker:
     def track(
         self,
         step: float,
-        features: ImageFeatures,
+        look: Look,
         find: Finder | None = None,
         *,
         clicked_only: bool = False,
@@ -110,39 +120,71 @@ class StreamingTracker:
         """
         looked: list[_Look] = []
         held: list[str] = []
-        started = None
+        started: dict[View | None, torch.Tensor] = {}
         for memory in self._memories:
-            prompts = self._prompts(memory.names, step)
-            if prompts is None:
+            clicks = [self._clicks[name].get(step) for name in memory.names]
+            if clicks[0] is None:
                 begun = memory.started and step >= self._starts.get(memory.names[0], step)
                 if clicked_only or not begun:
                     continue
                 if not self._wanted(memory.names[0], step):
                     held.extend(memory.names)
                     continue
-                if started is None:
-                    started = self._head.attention.start(features.top)
+                view = self._view(memory)
+                features = look(view)
+                if view not in started:
+                    started[view] = self._head.attention.start(features.top)
+                prediction = memory.predict(step, features, started[view], None)
+                looked.append(_Look(memory, prediction, view, clicked=False))
             else:
                 memory.forget_found()
-            prediction = memory.predict(step, features, started, prompts)
-            looked.append(_Look(memory, prediction, clicked=prompts is not None))
-        masks = _together(looked)
+                looked.append(self._look_at_clicks(memory, step, look, clicks))
+        masks = self._together(looked)
         verdicts = self._judge(step, looked, masks)
-        masks = self._remember(step, looked, masks, verdicts, features, find)
+        masks = self._remember(step, looked, masks, verdicts, look, find)
         self._hold(step, masks)
+        self._follow(verdicts)
         states = {name: verdict.state for name, verdict in verdicts.items()}
         states |= dict.fromkeys(held, MaskState.HELD)
         return TrackedFrame(masks, tuple(held), states)
 
-    def _prompts(self, names: tuple[str, ...], step: float) -> PointPrompts | None:
-        points = [self._clicks[name].get(step) for name in names]
-        return None if points[0] is None else self._as_prompts(points)
+    def _view(self, memory: ObjectMemory) -> View | None:
+        follower = self._followers.get(memory.names[0])
+        return None if follower is None else follower.view
 
-    def _as_prompts(self, points: Sequence[Any]) -> PointPrompts:
-        """``points`` [B][P] of (x, y) fractions, all on the object."""
+    def _look_at_clicks(
+        self, memory: ObjectMemory, step: float, look: Look, clicks: Sequence[Any]
+    ) -> "_Look":
+        """See what the clicks are on; where it is followed, in the whole picture first.
+
+        So the view, like the memory, follows from the click and from nothing before it.
+        """
+        prediction = memory.predict(step, look(None), None, self._as_prompts(clicks, None))
+        first = _Look(memory, prediction, None, clicked=True)
+        follower = self._followers.get(memory.names[0])
+        if follower is None:
+            return first
+        (measured,) = measure(self._together([first])).values()
+        view = follower.begin(measured.box)
+        if view is None:
+            return first
+        prediction = memory.predict(step, look(view), None, self._as_prompts(clicks, view))
+        return _Look(memory, prediction, view, clicked=True)
+
+    def _as_prompts(self, points: Sequence[Any], view: View | None) -> PointPrompts:
+        """``points`` [B][P] of (x, y) fractions of the picture, all on the object."""
+        if view is not None:
+            points = [[view.place(point, self._picture) for point in some] for some in points]
         device = self._head.no_memory.device
         places = torch.tensor(points, dtype=torch.float32, device=device) * self._image_size
         return PointPrompts(places, torch.ones(places.shape[:2], dtype=torch.int32, device=device))
+
+    def _follow(self, verdicts: Mapping[str, Verdict]) -> None:
+        """Move the views for the next frame."""
+        for name, follower in self._followers.items():
+            if name in verdicts:
+                kept = verdicts[name].keep_mask
+                follower.seen(self._measured[name].box if kept else None)
 
     def _wanted(self, name: str, step: float) -> bool:
         schedule = self._schedules.get(name)
@@ -160,7 +202,7 @@ class StreamingTracker:
     def _judge(
         self, step: float, looked: Sequence["_Look"], masks: FrameMasks
     ) -> dict[str, Verdict]:
-        if self._guard is not None or self._schedules:
+        if self._guard is not None or self._schedules or self._followers:
             self._measured = measure(masks)
             for name, measured in self._measured.items():
                 before = self._seen.pop(name, None)
@@ -177,7 +219,7 @@ class StreamingTracker:
         looked: Sequence["_Look"],
         masks: FrameMasks,
         verdicts: dict[str, Verdict],
-        features: ImageFeatures,
+        look: Look,
         find: Finder | None,
     ) -> FrameMasks:
         """Let the memories learn from this frame what the verdicts allow; return its masks.
@@ -190,16 +232,19 @@ class StreamingTracker:
             memory, name = part.memory, part.memory.names[0]
             found = None
             if verdicts[name].wants_refind and find is not None:
-                found = self._find_again(step, parts, number, features, find, verdicts)
+                found = self._find_again(step, parts, number, look, find, verdicts)
             if found is not None:
                 parts[number], verdicts[name] = found
                 as_looked = False
-                memory.remember(step, features, found[0].prediction, clicked=True, found=True)
+                again = found[0]
+                features = look(again.view)
+                memory.remember(step, features, again.prediction, clicked=True, found=True)
             elif verdicts[name].keep_memory or part.clicked:
+                features = look(part.view)
                 memory.remember(step, features, part.prediction, clicked=part.clicked)
             memory.tick()
         # Joining them once more would wait for the GPU once more.
-        return masks if as_looked else _together(parts)
+        return masks if as_looked else self._together(parts)
 
     def _apart(self, look: "_Look", verdicts: Mapping[str, Verdict]) -> list["_Look"]:
         """Objects that go on together, and those that from this frame on have a past of their own."""
@@ -213,16 +258,16 @@ class StreamingTracker:
             rest = [i for i in range(len(memory.names)) if i != row]
             alone = memory.split(name)
             self._memories.append(alone)
-            parts.append(_Look(alone, _rows(prediction, [row]), look.clicked))
+            parts.append(_Look(alone, _rows(prediction, [row]), look.view, look.clicked))
             prediction = _rows(prediction, rest)
-        return [*parts, _Look(memory, prediction, look.clicked)]
+        return [*parts, _Look(memory, prediction, look.view, look.clicked)]
 
     def _find_again(
         self,
         step: float,
         parts: Sequence["_Look"],
         number: int,
-        features: ImageFeatures,
+        look: Look,
         find: Finder,
         verdicts: Mapping[str, Verdict],
     ) -> tuple["_Look", Verdict] | None:
@@ -237,12 +282,38 @@ class StreamingTracker:
         point = find(name, places)
         if point is None:
             return None
-        prediction = memory.predict(step, features, None, self._as_prompts([[point]]))
-        again = _Look(memory, prediction, clicked=True)
+        follower = self._followers.get(name)
+        before = {} if follower is None else follower.state()
+        again = self._look_at_clicks(memory, step, look, [[point]])
         others = [part for i, part in enumerate(parts) if i != number]
-        measured = measure(_together([again, *others]))
+        measured = measure(self._together([again, *others]))
         verdict = self._guard.judge(step, {name: measured[name]}, refound={name})[name]
-        return (again, verdict) if verdict.keep_memory else None
+        if verdict.keep_memory:
+            self._measured[name] = measured[name]
+            return again, verdict
+        if follower is not None:
+            follower.restore(before)
+        return None
+
+    def _together(self, looks: Sequence["_Look"]) -> FrameMasks:
+        if not looks:
+            return FrameMasks((), torch.empty((0, 0, 0)), torch.empty((0, 0, 0)), (), ())
+        scores = torch.cat([look.prediction.score_logits[:, 0] for look in looks])
+        in_views = torch.cat([look.prediction.logits for look in looks])
+        logits = in_views
+        if self._followers:
+            # Finer than a view's own grid, or a small animal would be judged by a few cells.
+            side = 2 * in_views.shape[-1]
+            logits = torch.cat(
+                [on_picture(x.prediction.logits, x.view, self._picture, side) for x in looks]
+            )
+        return FrameMasks(
+            names=tuple(name for look in looks for name in look.memory.names),
+            logits=logits,
+            in_views=in_views,
+            views=tuple(look.view for look in looks for _ in look.memory.names),
+            scores=tuple(torch.sigmoid(scores).tolist()),
+        )
 
     def _hold(self, step: float, masks: FrameMasks) -> None:
         for i, name in enumerate(masks.names):
@@ -265,6 +336,7 @@ class StreamingTracker:
             "seen": {name: astuple(seen) for name, seen in self._seen.items()},
             "guard": None if self._guard is None else self._guard.state_dict(),
             "schedules": {name: s.state_dict() for name, s in self._schedules.items()},
+            "followers": {name: f.state() for name, f in self._followers.items()},
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -277,6 +349,8 @@ class StreamingTracker:
             self._guard.load_state_dict(state["guard"])
         for name, schedule in self._schedules.items():
             schedule.load_state_dict(state["schedules"][name])
+        for name, follower in self._followers.items():
+            follower.restore(state["followers"][name])
 
 
 @dataclass(frozen=True)
@@ -285,6 +359,7 @@ class _Look:
 
     memory: ObjectMemory
     prediction: Prediction
+    view: View | None
     clicked: bool
 
 
@@ -310,17 +385,6 @@ class _Seen:
 
 def _meet(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def _together(looks: Sequence[_Look]) -> FrameMasks:
-    if not looks:
-        return FrameMasks((), torch.empty((0, 0, 0)), ())
-    scores = torch.cat([look.prediction.score_logits[:, 0] for look in looks])
-    return FrameMasks(
-        names=tuple(name for look in looks for name in look.memory.names),
-        logits=torch.cat([look.prediction.logits for look in looks]),
-        scores=tuple(torch.sigmoid(scores).tolist()),
-    )
 
 
 def _rows(prediction: Prediction, rows: list[int]) -> Prediction:

@@ -12,18 +12,21 @@ tracked before it has been written, and nothing had to stop for it.
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 
 from sam2_worker.device_masks import packed_masks
+from sam2_worker.image_encoder import ImageFeatures
 from sam2_worker.mask_output import FILL_HOLE_AREA, MaskEnlarger
 from sam2_worker.pipeline import Behind, StageClock
 from sam2_worker.stop_request import StopRequest
-from sam2_worker.streaming_tracker import Finder, StreamingTracker, TrackedFrame
+from sam2_worker.streaming_tracker import Finder, Look, StreamingTracker, TrackedFrame
 from sam2_worker.tracking_plan import KnownMasks, TrackingPlan
 from sam2_worker.video_model import VideoModel, resize_to_square
+from sam2_worker.view import View
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.mask_state import MaskState
 from tailor_assets.compute.mask_writer import MaskWriter
@@ -74,7 +77,7 @@ class _Row:
     step: int
     states: dict[str, MaskState]
     scores: dict[str, float]
-    logits: dict[str, np.ndarray]
+    logits: dict[str, tuple[np.ndarray, View | None]]
     packed: dict[str, "_OnDevice"]
 
 
@@ -112,6 +115,7 @@ class TrackingPass:
         timestamps_s: np.ndarray,
         known: KnownMasks,
         settings: PassSettings,
+        in_views: bool,
         clock: StageClock,
         publish: Callable[[int, dict[str, Any], dict[str, Any]], None],
         holds: Collection[str] = (),
@@ -119,7 +123,8 @@ class TrackingPass:
         progress: Callable[[int], None] | None = None,
     ) -> None:
         """``tracker`` is None where no frame is looked at; ``timestamps_s`` float64 [rows] of the
-        frame table; ``holds``: objects that are not looked at in every frame.
+        frame table; ``in_views``: the tracker looks at parts of the picture;
+        ``holds``: objects that are not looked at in every frame.
 
         ``publish(position, tracker state, writer's description)`` is called in the writer's thread.
         ``find(picture, source frame)`` makes the finder for one frame. ``progress(rows)`` counts
@@ -132,6 +137,7 @@ class TrackingPass:
         self._times = timestamps_s
         self._known = known
         self._settings = settings
+        self._in_views = in_views
         self._clock = clock
         self._publish = publish
         self._holds = frozenset(holds)
@@ -194,10 +200,12 @@ class TrackingPass:
                     "be segmented: it is not the video whose frames were listed; fetch and probe "
                     "it again."
                 )
-            with self._clock.working("resize"):
-                square = resize_to_square(picture, self._model.image_size)
-            # Only a search for a lost animal needs the whole picture.
-            yield _Picture(step, picture if self._find is not None else None, square)
+            square = None
+            if not self._in_views:  # else only the tracker knows what it wants to see
+                with self._clock.working("resize"):
+                    square = resize_to_square(picture, self._model.image_size)
+            needed = self._in_views or self._find is not None
+            yield _Picture(step, picture if needed else None, square)
 
     # The caller's thread: the model
 
@@ -231,24 +239,40 @@ class TrackingPass:
     def _track_batch(self, batch: list[_Picture]) -> None:
         squares = [picture.square for picture in batch if picture.square is not None]
         with self._model.computing():
-            features = iter(())
+            features: Iterator[ImageFeatures] = iter(())
             if squares:
                 with self._clock.working("encode"):
                     features = iter(self._model.encode(squares))
             for picture in batch:
-                if picture.square is None:
+                if picture.square is None and picture.full is None:
                     self._packing.put(self._row(picture.step, None))
                     continue
                 assert self._tracker is not None
                 with self._clock.working("track"):
                     tracked = self._tracker.track(
                         float(self._plan.steps[picture.step]),
-                        next(features),
+                        self._look(picture, features),
                         self._finder(picture),
                         clicked_only=bool(self._plan.rows[picture.step] < 0),
                     )
                     row = self._row(picture.step, tracked)
                 self._packing.put(row)
+
+    def _look(self, picture: _Picture, encoded: Iterator[ImageFeatures]) -> Look:
+        if picture.square is not None:
+            features = next(encoded)
+            return lambda _: features
+
+        @cache
+        def look(view: View | None) -> ImageFeatures:
+            assert picture.full is not None
+            part = picture.full if view is None else view.cut(picture.full)
+            with self._clock.working("resize"):
+                square = resize_to_square(part, self._model.image_size)
+            with self._clock.working("encode"):
+                return self._model.encode([square])[0]
+
+        return look
 
     def _finder(self, picture: _Picture) -> Finder | None:
         if self._find is None or picture.full is None:
@@ -271,12 +295,15 @@ class TrackingPass:
         ]
         if not names:
             return _Row(step, states, scores, {}, {})
-        logits = masks.logits[[masks.names.index(name) for name in names]]
+        places = [masks.names.index(name) for name in names]
+        logits, views = masks.in_views[places], [masks.views[place] for place in places]
         if self._model.device.type != "cuda":
-            return _Row(step, states, scores, dict(zip(names, logits.numpy(), strict=True)), {})
+            parts = zip(logits.numpy(), views, strict=True)
+            return _Row(step, states, scores, dict(zip(names, parts, strict=True)), {})
         with torch.autocast("cuda", enabled=False):
             packed = packed_masks(
                 logits,
+                views,
                 self._writer.height,
                 self._writer.width,
                 fill_hole_area=self._settings.fill_hole_area,
@@ -300,7 +327,7 @@ class TrackingPass:
             self._writing.put(_Mark(item.position, {"tracker": item.state, "held": held}))
             return
         with self._clock.working("pack"):
-            packed = {name: self._enlarger.packed(one) for name, one in item.logits.items()}
+            packed = {name: self._enlarger.packed(*one) for name, one in item.logits.items()}
             packed |= {name: one.fetch() for name, one in item.packed.items()}
             packed, scores, states = self._complete(item, packed)
         if self._plan.rows[item.step] >= 0:

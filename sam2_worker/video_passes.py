@@ -30,6 +30,7 @@ from sam2_worker.tracking_plan import (
     forward_plan,
 )
 from sam2_worker.video_model import VideoModel
+from sam2_worker.view_follower import ViewFollower
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.mask_file import MaskReader
 from tailor_assets.compute.mask_writer import MaskWriter
@@ -199,6 +200,7 @@ class VideoPasses:
             settings=PassSettings(
                 self._batch, checkpoint_frames=self._request.settings.checkpoint_frames
             ),
+            in_views=self._request.model.follow,
             clock=self._clock,
             publish=partial(self._publish, phase),
             holds=holds,
@@ -283,9 +285,19 @@ class VideoPasses:
             image_size=self._model.image_size,
             guard=guard,
             schedules=schedules,
+            followers=self._followers(plan),
+            picture=(request.width, request.height),
             starts=plan.starts,
         )
         return tracker, tuple(schedules)
+
+    def _followers(self, plan: TrackingPlan) -> dict[str, ViewFollower]:
+        if not self._request.model.follow:
+            return {}
+        picture = (self._request.width, self._request.height)
+        # A view of fewer pixels than half of the network's holds nothing that a larger one does not.
+        least = min(self._model.image_size // 2, *picture)
+        return {name: ViewFollower(self._kinds[name], picture, least) for name in plan.clicks}
 
     def _seconds_per_step(self) -> float:
         steps = np.diff(self._times)

@@ -35,9 +35,11 @@ from sam2_worker.model_loading import load_model
 from sam2_worker.nest_schedule import NestSchedule
 from sam2_worker.request import Click, EngineSettings, WorkerRequest, write_frame_table
 from sam2_worker.stop_request import StopRequest
-from sam2_worker.streaming_tracker import StreamingTracker, TrackedFrame
+from sam2_worker.streaming_tracker import Look, StreamingTracker, TrackedFrame
 from sam2_worker.tracking_pass import Stopped
 from sam2_worker.video_model import VideoModel, resize_to_square
+from sam2_worker.view import View
+from sam2_worker.view_follower import ViewFollower
 from sam2_worker.worker import segment_video
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.mask_file import MaskReader
@@ -56,6 +58,11 @@ ALL_AT_ONCE_CLICKS = {
 ALL_AT_ONCE_FRAMES = range(0, 96, 2)
 
 Clicks = Mapping[str, Mapping[int, Sequence[tuple[float, float]]]]
+
+
+def whole(features: ImageFeatures) -> Look:
+    """A frame of which only the whole picture is looked at."""
+    return lambda _: features
 
 
 class StopAfter(StopRequest):
@@ -123,14 +130,12 @@ class Lab:
         clicks: Clicks,
         *,
         frames: Sequence[int] = ALL_AT_ONCE_FRAMES,
-        model: str = "lively",
         video: str = "video.mp4",
         **fields: Any,
     ) -> WorkerRequest:
         """A request for the objects that are clicked, and one that is not."""
         table = masks_path.with_suffix(".frames.npz")
         write_frame_table(table, list(frames), [frame / 30 for frame in frames])
-        spec = official.model_spec(self.home, model)
         values: dict[str, Any] = {
             "video_path": str(self.home / video),
             "identity": "video",
@@ -145,7 +150,7 @@ class Lab:
                 for frame, points in by_frame.items()
                 for x, y in points
             ),
-            "model": spec,
+            "model": official.model_spec(self.home, "lively"),
             "device": "cpu",
             "locks_folder": str(self.home / "locks"),
             "checkpoint_folder": str(masks_path.with_suffix(".checkpoints")),
@@ -255,7 +260,7 @@ def _compared(
     enlarger = mask_output.MaskEnlarger(SIDE // 4, HEIGHT, WIDTH, fill_hole_area=0)
     ours, held = {}, []
     for frame in order:
-        tracked = tracker.track(steps[frame], features[frame])
+        tracked = tracker.track(steps[frame], whole(features[frame]))
         held.append(tracker.frames_held)
         ours |= {(n, frame): tracked.masks.logits[i] for i, n in enumerate(tracked.masks.names)}
     differing, farthest = 0, 0.0
@@ -292,14 +297,65 @@ def _compared(
 # Interrupted and continued
 
 
-def stopped_again_and_again(lab: Lab, every: int) -> dict[str, Any]:
+def stopped_again_and_again(lab: Lab, every: int, follow: bool) -> dict[str, Any]:
     """Stopped after every so many frames, until the video is done."""
-    expected, _ = lab.uninterrupted
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "masks.npz"
-        request = lab.request(path, ALL_AT_ONCE_CLICKS, settings=ALL_AT_ONCE)
-        report, stops = lab.segment_with_stops(request, every)
+        path, other = Path(folder) / "masks.npz", Path(folder) / "at_once.npz"
+        model = dataclasses.replace(official.model_spec(lab.home, "lively"), follow=follow)
+        fields = {"settings": ALL_AT_ONCE, "model": model}
+        expected, _ = lab.uninterrupted
+        if follow:
+            lab.segment(lab.request(other, ALL_AT_ONCE_CLICKS, **fields))
+            assert sha256(other) != expected  # these are other masks
+            expected = sha256(other)
+        report, stops = lab.segment_with_stops(
+            lab.request(path, ALL_AT_ONCE_CLICKS, **fields), every
+        )
         return {"stops": stops, "same": sha256(path) == expected, "resumed": report["resumed"]}
+
+
+class _Staring(ViewFollower):
+    """Looks at one view whatever happens."""
+
+    def __init__(self, view: View) -> None:
+        super().__init__("animal", (WIDTH, HEIGHT), 1)
+        self._view = view
+
+    def begin(self, box: Any) -> View | None:
+        return self._view
+
+    def seen(self, box: Any) -> None:
+        pass
+
+
+def in_a_view(lab: Lab) -> dict[str, Any]:
+    """Tracked in a view of a video, and in a video that is that view."""
+    model, view = lab.model("lively"), View(40, 20, 120, 100)
+    pictures = np.random.default_rng(3).integers(0, 256, (8, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    x, y = 0.3, 0.6
+    inside = ((view.left + x * view.width) / WIDTH, (view.top + y * view.height) / HEIGHT)
+    follower = _Staring(view)
+    ours = StreamingTracker(
+        model.head, {"mouse": {0: [inside]}}, image_size=SIDE,
+        followers={"mouse": follower}, picture=(WIDTH, HEIGHT),
+    )  # fmt: skip
+    alone = StreamingTracker(model.head, {"mouse": {0: [(x, y)]}}, image_size=SIDE)
+    differences, judged, scale = [], [], 0.0
+    for step, picture in enumerate(pictures):
+
+        def look(part: View | None, picture: np.ndarray = picture) -> ImageFeatures:
+            shown = picture if part is None else part.cut(picture)
+            return model.encode([resize_to_square(shown, SIDE)])[0]
+
+        masks = ours.track(step, look).masks
+        expected = alone.track(step, whole(look(view))).masks
+        differences.append(float((masks.in_views - expected.in_views).abs().max()))
+        scale = max(scale, float(expected.logits.std()))
+        enlarger = mask_output.MaskEnlarger(SIDE // 4, HEIGHT, WIDTH, fill_hole_area=0)
+        large = enlarger.mask(masks.in_views[0].numpy(), masks.views[0])
+        share = float((masks.logits > 0).float().mean())
+        judged.append(abs(share - large.mean()))
+    return {"differences": differences, "scale": scale, "judged": judged}
 
 
 def damaged(lab: Lab, file: str, by: str) -> dict[str, Any]:
@@ -448,7 +504,7 @@ def still_nest_that_moves_once(
     tracker = StreamingTracker(model.head, clicks, image_size=SIDE, schedules={"nest": schedule})
     states, looked = [], []
     for step in range(frames):
-        tracked = tracker.track(step, pictures[step >= moves_at])
+        tracked = tracker.track(step, whole(pictures[step >= moves_at]))
         states.append(tracked.states["nest"].name)
         looked.append("nest" in tracked.masks.names)
         assert tracked.held == (() if looked[-1] else ("nest",))
@@ -519,7 +575,7 @@ def _run(
     )
     tracked, memories = [], []
     for step, features in enumerate(lab.features("lively", 40)[:frames]):
-        tracked.append(tracker.track(step, features, find))
+        tracked.append(tracker.track(step, whole(features), find))
         memories.append({m["names"]: m for m in tracker.state()["memories"]})
     return tracker, tracked, memories
 
@@ -569,7 +625,7 @@ def found_again(lab: Lab) -> dict[str, Any]:
 
     _, tracked, memories = _run(lab, clicks, 34, ScriptedGuard(script), find)
     prompted, _, _ = _run(lab, {"mouse": {12: [(0.6 * WIDTH, 0.5 * HEIGHT)]}}, 1, None)
-    alone = prompted.track(12, lab.features("lively", 40)[12])
+    alone = prompted.track(12, whole(lab.features("lively", 40)[12]))
     mouse = [memory[("mouse",)] for memory in memories[6:]]
     return {
         "states": [frame.states["mouse"].name for frame in tracked],
@@ -638,10 +694,10 @@ def agreement(lab: Lab, dtype: str, autocast: bool, frames: int) -> float:
     lower = StreamingTracker(model.head, clicks, image_size=SIDE)
     ious = []
     for step in range(frames):
-        best = reference.track(step, lab.features("lively", 40)[step]).masks.logits > 0
+        best = reference.track(step, whole(lab.features("lively", 40)[step])).masks.logits > 0
         with torch.autocast("cpu", kind, enabled=autocast):
             features = model.encode([lab.squares[step]])[0]
-            logits = lower.track(step, features).masks.logits
+            logits = lower.track(step, whole(features)).masks.logits
         assert logits.dtype is torch.float32
         for a, b in zip(best, logits > 0, strict=True):
             if a.any():
@@ -686,10 +742,12 @@ def masks_on_the_device(lab: Lab, rounds: int) -> dict[str, Any]:
         height, width = (int(n) for n in rng.integers(9, 200, 2))
         for fill_hole_area in (0, area):
             enlarger = mask_output.MaskEnlarger(side, height, width, fill_hole_area=fill_hole_area)
+            part = View(width // 5, height // 3, width // 2, height // 2)
+            views = (None, part, None)
             on_device = device_masks.packed_masks(
-                torch.from_numpy(logits), height, width, fill_hole_area=fill_hole_area
+                torch.from_numpy(logits), views, height, width, fill_hole_area=fill_hole_area
             )
-            by_numpy = np.stack([enlarger.packed(one) for one in logits])
+            by_numpy = np.stack([enlarger.packed(*one) for one in zip(logits, views, strict=True)])
             packed += not np.array_equal(on_device.numpy(), by_numpy)
     return {"filled_differently": filled, "packed_differently": packed, "pixels_filled": holes}
 
@@ -786,8 +844,8 @@ def compiled(lab: Lab, frames: int) -> float:
     fast = StreamingTracker(model.head, clicks, image_size=SIDE)
     worst = 0.0
     for step in range(frames):
-        a = eager.track(step, lab.features()[step]).masks.logits
-        b = fast.track(step, model.encode([lab.squares[step]])[0]).masks.logits
+        a = eager.track(step, whole(lab.features()[step])).masks.logits
+        b = fast.track(step, whole(model.encode([lab.squares[step]])[0])).masks.logits
         worst = max(worst, float((a - b).abs().max()))
     return worst
 
@@ -827,6 +885,7 @@ CHECKS: dict[str, Callable[..., Any]] = {
         clicks_on_different_frames,
         several_clicks_on_one_frame,
         corrected_object,
+        in_a_view,
         stopped_again_and_again,
         ended,
         damaged,

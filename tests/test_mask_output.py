@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sam2_worker.mask_output import FILLED_LOGIT, MaskEnlarger, fill_small_holes
+from sam2_worker.view import View
 
 
 def _bilinear(logits: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -45,6 +46,15 @@ def test_a_small_object_anywhere_is_enlarged_like_the_whole() -> None:
         mask = MaskEnlarger(16, 50, 70, fill_hole_area=0).mask(logits)
         assert np.array_equal(mask, _bilinear(logits, 50, 70) > 0)
         assert mask.any()
+
+
+def test_the_mask_of_a_view_is_put_where_the_view_is() -> None:
+    logits = np.random.default_rng(2).normal(0, 1, (16, 16)).astype(np.float32)
+    view = View(left=20, top=9, width=40, height=31)
+    mask = MaskEnlarger(16, 50, 70, fill_hole_area=0).mask(logits, view)
+    alone = MaskEnlarger(16, 31, 40, fill_hole_area=0).mask(logits)
+    assert np.array_equal(mask[9:40, 20:60], alone)
+    assert mask.sum() == alone.sum() > 0
 
 
 def test_nothing_is_an_empty_mask_and_everything_a_full_one() -> None:

@@ -100,14 +100,25 @@ def test_an_object_clicked_in_three_frames_equals_one_that_is_corrected_in_the_o
     assert found["most_held"] == 3 + 15
 
 
+@pytest.mark.sam2
+def test_an_object_followed_in_a_view_is_tracked_like_in_a_video_of_that_view(ask: Ask) -> None:
+    found = ask("in_a_view")
+    assert found["scale"] > 0.1
+    assert max(found["differences"]) < 1e-5
+    # Judged on a coarse grid of the whole picture, written in the picture's pixels: one place.
+    assert max(found["judged"]) < 0.01
+
+
 # Interrupted and continued. 48 frames every other of the video's, one of them clicked and not
 # written; 17 of them backward before that; guard, nest schedule, three objects.
 
 
 @pytest.mark.sam2
-@pytest.mark.parametrize("every", [9, 13])
-def test_a_video_that_is_stopped_again_and_again_gives_the_same_file(ask: Ask, every: int) -> None:
-    found = ask("stopped_again_and_again", every=every)
+@pytest.mark.parametrize(("every", "follow"), [(9, False), (13, False), (13, True)])
+def test_a_video_that_is_stopped_again_and_again_gives_the_same_file(
+    ask: Ask, every: int, follow: bool
+) -> None:
+    found = ask("stopped_again_and_again", every=every, follow=follow)
     assert found["stops"] > 3
     assert found["resumed"]
     assert found["same"]
