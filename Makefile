@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Where a training keeps its state and clips, outside of the house.
+FIT ?= $(HOME)/tailor_fit
 # A demo has a home of its own, so that it never touches a laboratory's.
 DEMO_HOME ?= $(CURDIR)/tailor_home
 SAM2 := .venv-sam2
 
-.PHONY: help demo up test test-crash test-soak lint types check sam2 test-sam2 benchmarks clean
+.PHONY: help demo up test test-crash test-soak lint types check sam2 test-sam2 benchmarks fit clean
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,6 +63,9 @@ $(SAM2)/.installed: sam2_worker/requirements.txt
 	SAM2_BUILD_CUDA=0 $(SAM2)/bin/python -m pip install --quiet --disable-pip-version-check \
 	  --no-build-isolation -r sam2_worker/requirements.txt
 	@touch $@
+
+fit: $(SAM2)/.installed ## train tailor's own SAM2 (docs/models.md); stop it and begin again at will
+	$(SAM2)/bin/python -m sam2_worker.fitting $(FIT)
 
 clean: ## remove what make made, not the results
 	rm -rf $(VENV) $(SAM2) .pytest_cache .mypy_cache .ruff_cache

@@ -104,21 +104,29 @@ def build_model(spec: ModelSpec, *, vos_optimized: bool = False) -> Any:
         ) from None
 
 
-def load_model(spec: ModelSpec, device: torch.device, *, vos_optimized: bool = False) -> Any:
-    """Build the model, load its checkpoint ({"model": state_dict}), move it to ``device``.
+def _read_weights(path: str) -> Any:
+    if path.endswith(".safetensors"):
+        from safetensors.torch import load_file
 
-    Every weight must be there and no other. ``vos_optimized``: the authors' compiled predictor, to
-    compare with. Raises PermanentProblem for a file that is not such a
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)["model"]
+
+
+def load_model(spec: ModelSpec, device: torch.device, *, vos_optimized: bool = False) -> Any:
+    """Build the model, load its checkpoint, move it to ``device``.
+
+    The checkpoint is a safetensors file (as tailor's own), by its name, or an official
+    {"model": state_dict}. Every weight must be there and no other. ``vos_optimized``: the authors'
+    compiled predictor, to compare with. Raises PermanentProblem for a file that is not such a
     checkpoint or belongs to another configuration.
     """
     model = build_model(spec, vos_optimized=vos_optimized)
     try:
-        weights = torch.load(spec.checkpoint, map_location="cpu", weights_only=True, mmap=True)
-        weights = weights["model"]
+        weights = _read_weights(spec.checkpoint)
     except MemoryError:
         raise
     except Exception as error:
-        # torch.load has no one error for a bad file: pickle, zip, EOF, Runtime, Key, Type errors.
+        # Neither reader has one error for a bad file: pickle, zip, EOF, Runtime, Key, Type errors.
         raise PermanentProblem(
             f"{spec.checkpoint} is not a SAM2 checkpoint ({type(error).__name__}): "
             f"put the weights of {spec.name} there."
