@@ -17,6 +17,7 @@ import dagster as dg
 import numpy as np
 import psutil
 import pytest
+from one_step import in_a_step
 
 from resources.process_group import end_process_group, start_process_group
 from resources.sam2_client import WorkerDied, run_worker, run_worker_until_done
@@ -60,19 +61,6 @@ def _alive(pids: list[int]) -> list[int]:
 
 def _pids(folder: Path) -> list[int]:
     return [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
-
-
-def _in_a_step(body: Callable[[dg.AssetExecutionContext], Any]) -> Any:
-    """Run ``body`` inside a real step of a real run, and return or raise what it does."""
-    outcome: dict[str, Any] = {}
-
-    @dg.asset
-    def masks(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        outcome["value"] = body(context)
-        return dg.MaterializeResult()
-
-    dg.materialize([masks])
-    return outcome["value"]
 
 
 def _script(folder: Path, text: str) -> list[str]:
@@ -250,7 +238,7 @@ def test_messages_and_progress_of_a_worker_arrive(tmp_path: Path) -> None:
             on_progress=lambda done, total: ticks.append((done, total)),
         )
 
-    assert _in_a_step(body) == {"frames": 2, "worker_restarts": 0, "worker_reused": False}
+    assert in_a_step(body) == {"frames": 2, "worker_restarts": 0, "worker_reused": False}
     assert ticks == [(1, 2), (2, 2)]
 
 
@@ -268,7 +256,7 @@ with open_dagster_pipes() as pipes:
 
 def test_a_worker_that_died_alone_is_started_again_within_the_step(tmp_path: Path) -> None:
     command = [*_script(tmp_path, DIES_UNTIL), str(tmp_path / "starts"), "2"]
-    metadata = _in_a_step(
+    metadata = in_a_step(
         lambda context: run_worker_until_done(context, command, _request(tmp_path), max_restarts=2)
     )
     assert metadata["worker_restarts"] == 1
@@ -278,7 +266,7 @@ def test_a_worker_that_dies_every_time_is_given_up_with_its_signal_named(tmp_pat
     starts = tmp_path / "starts"
     command = [*_script(tmp_path, DIES_UNTIL), str(starts), "99"]
     with pytest.raises(WorkerDied, match=r"died 2 times.*SIGKILL"):
-        _in_a_step(
+        in_a_step(
             lambda context: run_worker_until_done(
                 context, command, _request(tmp_path), max_restarts=1
             )
@@ -301,7 +289,7 @@ def test_a_permanent_problem_of_the_worker_is_raised_once_and_not_retried(tmp_pa
         """,
     )
     with pytest.raises(PermanentProblem, match=r"The weights are bad\."):
-        _in_a_step(
+        in_a_step(
             lambda context: run_worker_until_done(
                 context, command, _request(tmp_path), max_restarts=2
             )
@@ -328,7 +316,7 @@ def test_an_error_in_the_launching_step_leaves_no_worker(tmp_path: Path) -> None
         raise RuntimeError("the bar broke")
 
     with pytest.raises(RuntimeError, match="the bar broke"):
-        _in_a_step(lambda context: run_worker(context, command, {}, on_progress=broken_bar))
+        in_a_step(lambda context: run_worker(context, command, {}, on_progress=broken_bar))
     assert len(_pids(seen)) == 1
     assert _alive(_pids(seen)) == []
 

@@ -19,6 +19,7 @@ import dagster as dg
 import numpy as np
 import psutil
 import pytest
+from one_step import in_a_step
 
 from resources.sam2_client import WorkerDied, run_worker, run_worker_until_done
 from resources.segmenter import SegmentationRequest, Segmenter
@@ -116,18 +117,6 @@ def _sockets(folder: Path) -> list[Path]:
     return sorted((folder / "locks").glob("worker-*.sock"))
 
 
-def _in_a_step(body: Callable[[dg.AssetExecutionContext], Any]) -> Any:
-    outcome: dict[str, Any] = {}
-
-    @dg.asset
-    def masks(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        outcome["value"] = body(context)
-        return dg.MaterializeResult()
-
-    dg.materialize([masks])
-    return outcome["value"]
-
-
 class Lab:
     """A toy worker, and runs that use it."""
 
@@ -153,7 +142,7 @@ class Lab:
             objects=(), clicks=(), model=ModelSpec("small", "", ""), device="cpu",
             locks_folder="", checkpoint_folder="",
         )  # fmt: skip
-        metadata: dict[str, Any] = _in_a_step(
+        metadata: dict[str, Any] = in_a_step(
             lambda context: run_worker_until_done(
                 context,
                 self.command,
@@ -370,7 +359,7 @@ def test_two_videos_at_once_have_two_workers(lab: Lab) -> None:
         )  # fmt: skip
 
     with pytest.raises(InterruptedError):
-        _in_a_step(body)
+        in_a_step(body)
 
 
 def _wait_and_list(seen: Path) -> list[int]:
@@ -494,7 +483,7 @@ def _segment(
         prompts=[ObjectPrompt("mouse", "animal", 80.0, 90.0, 0, "run config")],
     )
     segmenter = Segmenter(home=str(home), device="cpu", linger_s=linger_s)
-    result: Mapping[str, Any] = _in_a_step(
+    result: Mapping[str, Any] = in_a_step(
         lambda context: segmenter.segment(context, name, request, on_progress)
     )
     return result

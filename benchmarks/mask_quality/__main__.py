@@ -34,6 +34,7 @@ from benchmarks.mask_quality.contenders import (
 from benchmarks.mask_quality.report import Figure, Progress, figures_table
 from benchmarks.mask_quality.scores import ObjectScore
 from benchmarks.mask_quality.sheets import Shot, write_sheet
+from sam2_worker.request import ModelSpec
 from tailor_assets.compute.errors import PermanentProblem
 
 PARTS = ("simulated", "real", "stills", "empty", "speed")
@@ -69,6 +70,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--weights", type=Path, help="a checkpoint that is in no registry")
     parser.add_argument("--config", help="its YAML, or a file of the sam2 package (configs/...)")
+    parser.add_argument(
+        "--follow", action="store_true", help="with --weights: a view that follows each object"
+    )
     parser.add_argument("--only", choices=PARTS)
     parser.add_argument(
         "--engine", choices=tuple(ENGINES), help="one of the columns of SAM2 models"
@@ -114,7 +118,10 @@ def _contenders(options: argparse.Namespace) -> list[Contender]:
         config = options.config
         if not config.startswith("configs/"):
             config = str(Path(config).resolve())
-        return of_checkpoint(options.weights.resolve(), config, engines, options.device)
+        spec = ModelSpec(
+            options.weights.name, config, str(options.weights.resolve()), follow=options.follow
+        )
+        return of_checkpoint(spec, engines, options.device)
     names = (options.segmenters or _REFERENCE).split(",")
     return [contender for name in names for contender in registered(name.strip(), engines)]
 

@@ -101,9 +101,7 @@ def _as_in_production(
         dg.materialize([masks], run_config=quiet)
 
 
-def of_checkpoint(
-    weights: Path, config: str, engines: Sequence[str], device: str
-) -> list[Contender]:
+def of_checkpoint(model: ModelSpec, engines: Sequence[str], device: str) -> list[Contender]:
     """Weights that are in no registry, in this process, which is one of the SAM2 environment.
 
     The worker's own code without the worker: no Pipes, no hand-over, and the model stays loaded.
@@ -129,7 +127,7 @@ def of_checkpoint(
                 width=recording.width,
                 objects=recording.objects,
                 clicks=tuple(Click(p.name, p.x, p.y, p.source_frame) for p in recording.prompts),
-                model=ModelSpec(weights.name, config, str(weights)),
+                model=model,
                 device=device,
                 locks_folder=str(Path(folder) / "locks"),
                 checkpoint_folder=str(Path(folder) / "checkpoint"),
@@ -142,9 +140,7 @@ def of_checkpoint(
                 keeper=keeper,
             )
 
-    return [
-        Contender(weights.name, engine, partial(segment, ENGINES[engine])) for engine in engines
-    ]
+    return [Contender(model.name, engine, partial(segment, ENGINES[engine])) for engine in engines]
 
 
 def _identity(recording: Recording) -> str:

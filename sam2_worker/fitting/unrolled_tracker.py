@@ -69,6 +69,10 @@ class UnrolledTracker:
                 current, heads = self._step(t, clicked, now, where, sizes, points, out, heads[3])
                 answers.append(self._prediction())
             low, high, pointer, score = heads[3], heads[4], heads[5], heads[6]
+            predictions.append(answers)
+            masks.append(low[:, 0].detach())
+            if t == frames - 1:
+                break  # nobody looks back at it
             current["obj_ptr"] = pointer
             self._model._encode_memory_in_output(now, sizes, points, True, high, score, current)
             if clicked:
@@ -76,8 +80,6 @@ class UnrolledTracker:
                 out["cond_frame_outputs"][t] = current
             else:
                 out["non_cond_frame_outputs"][t] = current
-            predictions.append(answers)
-            masks.append(low[:, 0].detach())
         return TrackedClip(predictions, torch.stack(masks))
 
     def _encode(

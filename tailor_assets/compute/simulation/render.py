@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
 from tailor_assets.compute.simulation.arena import Arena
+from tailor_assets.compute.simulation.box import Box
 from tailor_assets.compute.simulation.camera import Camera
 from tailor_assets.compute.simulation.nest import Nest
 from tailor_assets.compute.simulation.rodent import Rodent
@@ -20,39 +19,6 @@ from tailor_assets.compute.simulation.shading import (
     three,
 )
 from tailor_assets.compute.simulation.skeleton import Pose, Spine, spine_of
-
-
-@dataclass(frozen=True)
-class Box:
-    """A part of the picture, half-open, with even corners so that chroma planes line up."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """Rows and columns."""
-        return slice(self.top, self.bottom), slice(self.left, self.right)
-
-    def meets(self, other: Box) -> bool:
-        """Whether the two overlap."""
-        return (
-            self.left < other.right
-            and other.left < self.right
-            and self.top < other.bottom
-            and other.top < self.bottom
-        )
-
-    def join(self, other: Box) -> Box:
-        """The smallest box that holds both."""
-        return Box(
-            min(self.left, other.left),
-            min(self.top, other.top),
-            max(self.right, other.right),
-            max(self.bottom, other.bottom),
-        )
 
 
 class Renderer:

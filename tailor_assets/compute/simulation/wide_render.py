@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from tailor_assets.compute.simulation.box import Box
 from tailor_assets.compute.simulation.nest import Nest
 from tailor_assets.compute.simulation.rodent import Rodent
 from tailor_assets.compute.simulation.shading import (
@@ -34,34 +35,10 @@ _TAIL_COVERAGE = 0.35  # a tail is so thin that half coverage would break it int
 
 
 @dataclass(frozen=True)
-class Patch:
-    """A part of the picture, half-open."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """Rows and columns."""
-        return slice(self.top, self.bottom), slice(self.left, self.right)
-
-    def meets(self, other: Patch) -> bool:
-        """Whether the two overlap."""
-        return (
-            self.left < other.right
-            and other.left < self.right
-            and self.top < other.bottom
-            and other.top < self.bottom
-        )
-
-
-@dataclass(frozen=True)
 class Drawn:
     """One animal of one frame: where it is drawn, its blurred layers and its tail's coverage."""
 
-    patch: Patch
+    patch: Box
     layers: np.ndarray  # float32 [h, w, 4], as Rodent.draw_body
     tail: np.ndarray  # float32 [h, w]
 
@@ -107,7 +84,7 @@ class WideRenderer:
         self._empty = scenery.lit  # without a nest
         self._base = scenery.lit  # with what lies under an animal in the nest
         self._still = scenery.lit.copy()
-        self._nest_patch: Patch | None = None
+        self._nest_patch: Box | None = None
         if nest is not None:
             self._nest_patch = self._patch(
                 nest.left, nest.top, nest.left + nest.size, nest.top + nest.size
@@ -119,7 +96,7 @@ class WideRenderer:
                 self._bake_nest(nest, self._nest_patch)
         self._work = self._still.copy()
         self._picture = np.zeros((self._height, self._width, 3), np.uint8)
-        self._finish(Patch(0, 0, self._width, self._height))
+        self._finish(Box(0, 0, self._width, self._height))
         self._still_picture = self._picture.copy()
 
     def render(self, poses: list[Pose | None], order: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -282,7 +259,7 @@ class WideRenderer:
 
     # --- nest -------------------------------------------------------------------------------
 
-    def _push_nest(self, nest: Nest | Shelter, patch: Patch, poses: list[Pose | None]) -> None:
+    def _push_nest(self, nest: Nest | Shelter, patch: Box, poses: list[Pose | None]) -> None:
         pushed = False
         for pose in poses:
             if pose is None:
@@ -299,17 +276,17 @@ class WideRenderer:
             where = patch.slices
             self._still_picture[where] = self._to_rgb(self._behind_things(self._still, patch))
 
-    def _nest_part(self, nest: Nest | Shelter, patch: Patch) -> tuple[slice, slice]:
+    def _nest_part(self, nest: Nest | Shelter, patch: Box) -> tuple[slice, slice]:
         return (
             slice(patch.top - nest.top, patch.bottom - nest.top),
             slice(patch.left - nest.left, patch.right - nest.left),
         )
 
-    def _shade_under_nest(self, nest: Nest | Shelter, patch: Patch) -> None:
+    def _shade_under_nest(self, nest: Nest | Shelter, patch: Box) -> None:
         heap = np.ascontiguousarray(nest.under[1][self._nest_part(nest, patch)])
         cast_shadows(self._empty[patch.slices], heap, self._shadows)
 
-    def _bake_nest(self, nest: Nest | Shelter, patch: Patch) -> None:
+    def _bake_nest(self, nest: Nest | Shelter, patch: Box) -> None:
         """What the nest has become, as part of the still picture and of its labels."""
         where, part = patch.slices, self._nest_part(nest, patch)
         light = three(self._scenery.light[where])
@@ -319,7 +296,7 @@ class WideRenderer:
         self._still[where] = base * three(1 - over[1][part]) + over[0][part] * light
         self._still_map[where] = nest.outline[part].astype(np.uint8) * self.labels.nest
 
-    def _cover_with_nest(self, nest: Nest | Shelter, patch: Patch) -> None:
+    def _cover_with_nest(self, nest: Nest | Shelter, patch: Box) -> None:
         """Lay the nest's upper strips over the animals; what is left of its outline is its label."""
         where, part = patch.slices, self._nest_part(nest, patch)
         crop, cover = self._work[where], nest.over[1][part]
@@ -331,15 +308,15 @@ class WideRenderer:
 
     # --- picture ----------------------------------------------------------------------------
 
-    def _patch(self, left: float, top: float, right: float, bottom: float) -> Patch | None:
+    def _patch(self, left: float, top: float, right: float, bottom: float) -> Box | None:
         """Clipped to the picture; None where nothing of it is in there."""
         low_x, low_y = max(math.floor(left), 0), max(math.floor(top), 0)
         high_x, high_y = min(math.ceil(right), self._width), min(math.ceil(bottom), self._height)
         if high_x - low_x < 4 or high_y - low_y < 4:
             return None
-        return Patch(low_x, low_y, high_x, high_y)
+        return Box(low_x, low_y, high_x, high_y)
 
-    def _finish(self, patch: Patch) -> None:
+    def _finish(self, patch: Box) -> None:
         """Put the things over the floor in front of ``patch``, and turn it into RGB."""
         where = patch.slices
         self._picture[where] = self._to_rgb(self._behind_things(self._work, patch))
@@ -347,7 +324,7 @@ class WideRenderer:
             labels = self._map[where]
             labels[self._scenery.front[1][where] > 0.5] = 0
 
-    def _behind_things(self, scene: np.ndarray, patch: Patch) -> np.ndarray:
+    def _behind_things(self, scene: np.ndarray, patch: Box) -> np.ndarray:
         crop = scene[patch.slices]
         if self._scenery.front is None:
             return crop
