@@ -74,15 +74,33 @@ def test_lengths_are_those_of_the_timestamps():
 def test_after_clean_up_no_known_bout_with_a_known_neighbour_is_short(text, stitch, least):
     codes = np.array([LETTERS[letter] for letter in text], dtype=np.int64)
     settings_ = BoutCleanUp(stitch_ms=100 * stitch, min_bout_ms=100 * least)
-    timestamps_s = np.arange(len(text)) / 10
-    result = clean_up_bouts(codes, timestamps_s, settings_)
+    result = clean_up_bouts(codes, np.arange(len(text)) / 10, settings_)
     assert np.array_equal(result == -1, codes == -1)
-    assert np.array_equal(clean_up_bouts(result, timestamps_s, settings_), result)
     starts, stops = bout_edges(result)
     for k, (start, stop) in enumerate(zip(starts, stops, strict=True)):
         neighbours = [result[starts[j]] for j in (k - 1, k + 1) if 0 <= j < len(starts)]
         if result[start] != -1 and any(code != -1 for code in neighbours):
             assert stop - start >= least
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.text("abc-", max_size=60),
+    st.sampled_from(["fill_gaps_ms", "stitch_ms", "min_bout_ms"]),
+    st.integers(1, 8),
+)
+def test_each_step_leaves_itself_nothing_to_do(text, step, rows):
+    settings_ = BoutCleanUp(**{step: 100 * rows})
+    once = cleaned(text, settings_)
+    assert cleaned(once, settings_) == once
+
+
+def test_the_steps_are_taken_once_each_also_where_one_makes_work_for_the_one_before():
+    # Dropping joins b and c to a bout that stitching, earlier in the order, would have taken.
+    both = BoutCleanUp(stitch_ms=200, min_bout_ms=200)
+    once = cleaned("aaaaaaaaaabcab", both)
+    assert once == "aaaaaaaaaabbaa"
+    assert cleaned(once, both) == "aaaaaaaaaaaaaa"
 
 
 def test_a_row_stands_for_the_time_to_the_next_but_not_for_a_hole():
