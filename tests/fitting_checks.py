@@ -16,6 +16,7 @@ import torch
 from sam2_worker.fitting.batches import Batch, batches
 from sam2_worker.fitting.losses import Prediction, mask_iou, prediction_loss
 from sam2_worker.fitting.recipe import Stage, read_recipe
+from sam2_worker.fitting.scene_head import scene_loss
 from sam2_worker.fitting.trainer import STATE, Trainer
 from sam2_worker.fitting.unrolled_tracker import UnrolledTracker
 from sam2_worker.fitting.views import make_view
@@ -142,6 +143,7 @@ def views_of_a_known_clip(_: Path) -> Any:
             x, y = view.clicks[t, 0]
             if not np.isnan(x):
                 inside.append(float(view.truth[t, 0, int(y) // 4, int(x) // 4]))
+            assert np.array_equal(view.scene[t, 0], view.truth[t, 0])  # the only animal
             full = view.truth[t, 0] > 0.95
             bare = view.truth[t, 0] < 0.05
             luma = view.pictures[t].astype(float).mean(2).reshape(16, 4, 16, 4).mean((1, 3))
@@ -207,6 +209,8 @@ def losses_of_right_and_wrong(_: Path) -> Any:
         "absent_pulls": float(free.grad[1].abs().sum()),
         "present_pulls": float(free.grad[0].abs().sum()),
         "iou": mask_iou(right[:, 0], truth).tolist(),
+        "scene": [float(scene_loss(x * right[:, :2], truth[:, None].repeat(1, 2, 1, 1)))
+                  for x in (1, 0, -1)],
     }  # fmt: skip
 
 
@@ -230,6 +234,29 @@ def exported(folder: Path) -> Any:
         "record": json.loads(said["record"]),
         "steps": [stage["steps"] for stage in json.loads(said["recipe"])["stages"]],
         "config": said["config"] == CONFIG.read_text(),
+    }
+
+
+def begun_with_weights(folder: Path) -> Any:
+    """A training that begins with what another wrote, with no file, and with another file."""
+    cpu, recipe = torch.device("cpu"), _recipe(folder)
+    trainer = Trainer(folder / "first", CONFIG, recipe, cpu)
+    path = folder / "weights.safetensors"
+    write_weights(path, trainer.average, CONFIG, trainer.recipe, [])
+    second = Trainer(folder / "second", CONFIG, recipe, cpu, begin_with=path)
+    said = []
+    for wrong in (folder / "nothing", recipe):
+        try:
+            Trainer(folder / "third", CONFIG, recipe, cpu, begin_with=wrong)
+        except PermanentProblem as problem:
+            said.append(str(problem))
+    return {
+        "difference": max(
+            float((second.average[name] - trainer.average[name].half()).abs().max())
+            for name in trainer.average
+        ),
+        "no_file": said[0],
+        "no_weights": said[1],
     }
 
 

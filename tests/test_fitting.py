@@ -71,6 +71,8 @@ def test_the_best_of_three_masks_is_taught_and_none_where_nothing_is(
     assert found["right"] < 0.05 < 5 < found["wrong"]
     assert found["best"] < 0.05
     assert found["iou"] == [1.0, 1.0]
+    right, undecided, wrong = found["scene"]
+    assert right < 0.01 < 1 < undecided < wrong
     assert found["present_pulls"] > 0
     assert found["absent_pulls"] == 0
 
@@ -82,6 +84,13 @@ def test_the_tracker_loads_what_the_training_wrote(ask: Callable[[str], Any]) ->
     assert found["record"] == [{"step": 2}]
     assert found["steps"] == [3, 3]
     assert found["config"]
+
+
+def test_a_training_can_begin_with_published_weights(ask: Callable[[str], Any]) -> None:
+    found = ask("begun_with_weights")
+    assert found["difference"] == 0
+    assert "does not hold published weights" in found["no_file"]
+    assert "does not hold published weights" in found["no_weights"]
 
 
 def test_a_training_is_not_continued_by_another_recipe_or_from_a_spoilt_state(

@@ -32,6 +32,9 @@ def main() -> int:
         "--recipe", type=Path, default=Path(__file__).with_name("recipe.toml"),
         help="the curriculum",
     )  # fmt: skip
+    parser.add_argument(
+        "--begin-with", type=Path, help="published weights to improve (safetensors)"
+    )
     parser.add_argument("--export", type=Path, help="write the weights here and do not train")
     arguments = parser.parse_args()
     # Threads that wait by spinning slow each other down by ten where another process wants a core.
@@ -58,7 +61,12 @@ def _run(arguments: argparse.Namespace) -> int:
     gpus = candidate_gpus(arguments.device)
     device = describe_device(gpus[0] if gpus else None).torch_device
     trainer = Trainer(
-        arguments.folder, arguments.config, arguments.recipe, device, arguments.precision
+        arguments.folder,
+        arguments.config,
+        arguments.recipe,
+        device,
+        arguments.precision,
+        arguments.begin_with,
     )
     if arguments.export is not None:
         log = arguments.folder / LOG

@@ -18,7 +18,8 @@ class Batch:
 
     ``pictures`` uint8 ``[T, V, S, S, 3]``; ``truth`` float32 ``[T, B, S/4, S/4]``; ``clicks``
     float32 ``[T, B, 2]``, NaN where there is nothing to click on; ``view_of`` int64 ``[B]``, the
-    view an object is in; ``is_nest`` bool ``[B]``.
+    view an object is in; ``is_nest`` bool ``[B]``; ``scene`` float32 ``[T, V, 2, S/4, S/4]``, all
+    animals and the nest.
     """
 
     pictures: torch.Tensor
@@ -26,6 +27,7 @@ class Batch:
     clicks: torch.Tensor
     view_of: torch.Tensor
     is_nest: torch.Tensor
+    scene: torch.Tensor
 
 
 class _Steps(torch.utils.data.Dataset):
@@ -56,6 +58,7 @@ def _together(views: list[View]) -> Batch:
         clicks=torch.from_numpy(np.concatenate([view.clicks for view in views], axis=1)),
         view_of=torch.tensor([i for i, view in enumerate(views) for _ in view.is_nest]),
         is_nest=torch.from_numpy(np.concatenate([view.is_nest for view in views])),
+        scene=torch.from_numpy(np.stack([view.scene for view in views], axis=1)),
     )
 
 

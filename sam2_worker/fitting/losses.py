@@ -30,12 +30,13 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Loss:
-    """``total`` to minimise, and its parts for the record."""
+    """``total`` to minimise, and its parts for the record; ``scene`` is scene_head.py's."""
 
     total: torch.Tensor
     mask: torch.Tensor
     iou: torch.Tensor
     score: torch.Tensor
+    scene: torch.Tensor | None = None
 
 
 def prediction_loss(prediction: Prediction, truth: torch.Tensor) -> Loss:

@@ -29,9 +29,10 @@ class TrainLog:
 
     def add(self, loss: Loss, batch: Batch, clip: TrackedClip) -> None:
         """Count one step."""
-        values = {"mask": loss.mask, "iou": loss.iou, "score": loss.score}
+        values = {"mask": loss.mask, "iou": loss.iou, "score": loss.score, "scene": loss.scene}
         for name, value in values.items():
-            self._put(f"loss_{name}", float(value))
+            if value is not None:
+                self._put(f"loss_{name}", float(value))
         frames = len(clip.masks)
         for place, t in (("first", 0), ("middle", frames // 2), ("last", frames - 1)):
             covered = batch.truth[t].flatten(1).sum(1)
@@ -78,7 +79,7 @@ def _for_a_person(line: Mapping[str, object], of: int) -> str:
 
     return (
         f"step {line['step']} of {of}, {line['stage']}: "
-        f"loss {said('loss_mask', 'loss_iou', 'loss_score')}, "
+        f"loss {said('loss_mask', 'loss_iou', 'loss_score', 'loss_scene')}, "
         f"IoU first/middle/last: animal {said('animal_first', 'animal_middle', 'animal_last')}, "
         f"nest {said('nest_first', 'nest_middle', 'nest_last')}, "
         f"seen/absent told right {said('seen', 'absent')}, {line['seconds_per_step']:.2f} s a step"

@@ -13,8 +13,10 @@ from sam2_worker.fitting.clip_shelf import ClipShelf
 from sam2_worker.fitting.initial_weights import prepare_for_training
 from sam2_worker.fitting.losses import Loss, prediction_loss
 from sam2_worker.fitting.recipe import Recipe, Stage, read_recipe, recipe_digest
+from sam2_worker.fitting.scene_head import SceneHead, scene_loss
 from sam2_worker.fitting.train_log import TrainLog
 from sam2_worker.fitting.unrolled_tracker import TrackedClip, UnrolledTracker
+from sam2_worker.fitting.weights_file import read_weights
 from sam2_worker.model_loading import build_model
 from sam2_worker.precision import choose_dtype
 from sam2_worker.request import ModelSpec
@@ -36,8 +38,12 @@ class Trainer:
         recipe: Path,
         device: torch.device,
         precision: str = "auto",
+        begin_with: Path | None = None,
     ) -> None:
-        """Begin, or go on where the folder says. Raises PermanentProblem for a foreign folder."""
+        """Begin (with published weights, where named), or go on where the folder says.
+
+        Raises PermanentProblem for a foreign folder, and for weights that cannot be read.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._config, self._device = folder, config, device
         self.recipe: Recipe = read_recipe(recipe)
@@ -49,10 +55,12 @@ class Trainer:
         # Made for the stage's size when it begins.
         self._model: Any
         self._tracker: UnrolledTracker
+        self._scene: SceneHead
         self._optimizer: torch.optim.Optimizer
-        self._weights = self._fresh_weights()
+        self._weights = self._fresh_weights() if begin_with is None else read_weights(begin_with)
         self._average = {name: weight.clone() for name, weight in self._weights.items()}
         self._moments: dict[str, Any] | None = None
+        self._scene_weights: dict[str, torch.Tensor] | None = None
         if (folder / STATE).exists():
             self._load()
 
@@ -97,10 +105,11 @@ class Trainer:
                 correct=float(torch.rand(())) < self.recipe.correction,
                 click_again=self._later_click(batch),
             )  # fmt: skip
-        loss = _loss_of(clip, batch.truth)
+            scene = scene_loss(self._scene(clip.features), batch.scene.flatten(0, 1))
+        loss = _loss_of(clip, batch.truth, scene)
         self._optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
-        torch.nn.utils.clip_grad_norm_(self._model.parameters(), self.recipe.gradient_limit)
+        torch.nn.utils.clip_grad_norm_(self._parameters(), self.recipe.gradient_limit)
         self._optimizer.step()
         # Early on the average follows quickly, or it would remember the random beginning.
         decay = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
@@ -129,17 +138,31 @@ class Trainer:
         if self._stage is not None:
             self._weights = self._model.state_dict()
             self._moments = self._optimizer.state_dict()
+            self._scene_weights = self._scene.state_dict()
         model = build_model(self._spec(stage.image_size))
-        model.load_state_dict(self._weights)
+        try:
+            model.load_state_dict(self._weights)
+        except RuntimeError:
+            raise PermanentProblem(
+                f"The weights to begin with are not of {self._config}: give both of one network."
+            ) from None
         self._model = model.to(self._device).train()
         self._tracker = UnrolledTracker(self._model)
+        decoder = self._model.sam_mask_decoder
+        channels = [decoder.conv_s0.out_channels, decoder.conv_s1.out_channels, model.hidden_dim]
+        self._scene = SceneHead(channels).to(self._device)
+        if self._scene_weights is not None:
+            self._scene.load_state_dict(self._scene_weights)
         self._optimizer = torch.optim.AdamW(
-            self._model.parameters(), lr=stage.rate, weight_decay=self.recipe.weight_decay
+            self._parameters(), lr=stage.rate, weight_decay=self.recipe.weight_decay
         )
         if self._moments is not None:
             self._optimizer.load_state_dict(self._moments)
         self._average = {name: w.to(self._device) for name, w in self._average.items()}
         self._stage = stage
+
+    def _parameters(self) -> list[torch.nn.Parameter]:
+        return [*self._model.parameters(), *self._scene.parameters()]
 
     def _spec(self, image_size: int) -> ModelSpec:
         return ModelSpec(self._config.stem, str(self._config), "", image_size=image_size)
@@ -156,6 +179,7 @@ class Trainer:
             "model": self._model.state_dict(),
             "average": self._average,
             "moments": self._optimizer.state_dict(),
+            "scene": self._scene.state_dict(),
         }
         part = self._folder / f".{STATE}.part"
         torch.save(state, part)
@@ -177,14 +201,14 @@ class Trainer:
             )
         self.step = state["step"]
         self._weights, self._average = state["model"], state["average"]
-        self._moments = state["moments"]
+        self._moments, self._scene_weights = state["moments"], state["scene"]
 
 
 def _on(batch: Batch, device: torch.device) -> Batch:
     return Batch(*(getattr(batch, name).to(device) for name in batch.__dataclass_fields__))
 
 
-def _loss_of(clip: TrackedClip, truth: torch.Tensor) -> Loss:
+def _loss_of(clip: TrackedClip, truth: torch.Tensor, scene: torch.Tensor) -> Loss:
     """Mean over the frames, and over the answers to one click and to two on the same frame."""
     each = [
         prediction_loss(answer, truth[t]) for t, answers in enumerate(clip.predictions)
@@ -194,4 +218,4 @@ def _loss_of(clip: TrackedClip, truth: torch.Tensor) -> Loss:
         torch.stack([getattr(loss, name) for loss in each]).mean()
         for name in ("total", "mask", "iou", "score")
     )
-    return Loss(total, mask, iou, score)
+    return Loss(total + scene, mask, iou, score, scene.detach())

@@ -18,10 +18,12 @@ _MANY_FRAMES = 1 << 30
 
 @dataclass(frozen=True)
 class TrackedClip:
-    """``predictions`` of each frame, the last one its mask; ``masks`` float ``[T, B, h, w]``."""
+    """``predictions`` of each frame, the last one its mask; ``masks`` float ``[T, B, h, w]``;
+    ``features`` of all pictures, finest first, each ``[T * V, C, h, w]``."""
 
     predictions: list[list[Prediction]]
     masks: torch.Tensor
+    features: list[torch.Tensor]
 
 
 class UnrolledTracker:
@@ -80,7 +82,11 @@ class UnrolledTracker:
                 out["cond_frame_outputs"][t] = current
             else:
                 out["non_cond_frame_outputs"][t] = current
-        return TrackedClip(predictions, torch.stack(masks))
+        maps = [
+            level.permute(1, 2, 0).unflatten(2, size)
+            for level, size in zip(features, sizes, strict=True)
+        ]
+        return TrackedClip(predictions, torch.stack(masks), maps)
 
     def _encode(
         self, pictures: torch.Tensor

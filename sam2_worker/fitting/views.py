@@ -27,13 +27,15 @@ class View:
     ``pictures`` uint8 ``[T, S, S, 3]``; ``truth`` float32 ``[T, K, S/4, S/4]``, covered share of
     each mask pixel; ``clicks`` float32 ``[T, K, 2]`` (x, y) in input pixels, one inside each object
     where it can be seen, NaN elsewhere; on frame 0 there is one always (on bare floor, where the
-    view is to teach that nothing is there); ``is_nest`` bool ``[K]``.
+    view is to teach that nothing is there); ``is_nest`` bool ``[K]``. ``scene`` float32
+    ``[T, 2, S/4, S/4]``: covered share by any animal's body, and by the nest.
     """
 
     pictures: np.ndarray
     truth: np.ndarray
     clicks: np.ndarray
     is_nest: np.ndarray
+    scene: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,15 @@ def make_view(rng: np.random.Generator, clip: np.ndarray, stage: Stage) -> View:
     pictures = np.empty((frames, size, size, 3), np.uint8)
     coarse = size // MASK_STRIDE
     truth = np.zeros((frames, max(len(objects), 1), coarse, coarse), np.float32)
+    scene = np.zeros((frames, 2, coarse, coarse), np.float32)
     clicks = np.full((frames, max(len(objects), 1), 2), np.nan, np.float32)
     for t, time in enumerate(times):
         crop = _cut(clip[time], path[t], padding, grey)
         crop = np.rot90(crop[:, ::-1] if mirror else crop, turn)
         label = np.ascontiguousarray(crop[..., 3])
         pictures[t] = camera.take(_resized(np.ascontiguousarray(crop[..., :3]), size))
+        for place, bits in enumerate(((1 << ANIMAL_BITS) - 1, 1 << NEST_BIT)):
+            scene[t, place] = _resized(((label & bits) > 0).astype(np.float32), coarse)
         for k, bit in enumerate(objects):
             mask = (label >> bit) & 1
             truth[t, k] = _resized(mask.astype(np.float32), coarse)
@@ -79,7 +84,7 @@ def make_view(rng: np.random.Generator, clip: np.ndarray, stage: Stage) -> View:
             truth[:, k] = 0
             clicks[1:, k] = np.nan
     is_nest = np.array([bit == NEST_BIT for bit in objects] or [False])
-    return View(pictures, truth, clicks, is_nest)
+    return View(pictures, truth, clicks, is_nest, scene)
 
 
 def _choose_times(rng: np.random.Generator, available: int, frames: int) -> np.ndarray:
