@@ -48,6 +48,7 @@ benchmarks: $(VENV)/.installed-dev $(SAM2)/.installed ## side by side with the n
 	$(BIN)/python -m benchmarks.mask_files
 	$(BIN)/python -m benchmarks.segmentation
 	$(BIN)/python -m benchmarks.background_masks
+	$(BIN)/python -m benchmarks.mask_quality
 	$(BIN)/python -m benchmarks.freezing_rules
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.memory
