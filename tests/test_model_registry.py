@@ -33,6 +33,20 @@ def test_a_users_models_file_adds_to_the_shipped_ones(tmp_path: Path) -> None:
     )
 
 
+def test_weights_beside_the_models_file_are_found_from_it(tmp_path: Path) -> None:
+    (tmp_path / "models.toml").write_text(
+        '[ours]\nkind = "sam2"\nconfig = "ours.yaml"\nfile = "./weights/ours.safetensors"\n'
+        "follow = true\n"
+    )
+    (tmp_path / "weights").mkdir()
+    weights = tmp_path / "weights" / "ours.safetensors"
+    weights.touch()
+    registry = ModelRegistry(tmp_path, tmp_path / "everybody")
+    spec = registry.spec(registry.get("ours"))
+    assert spec.checkpoint == str(weights)
+    assert spec.follow
+
+
 def test_every_shipped_model_with_weights_can_be_fetched_and_leaves_precision_to_the_engine() -> (
     None
 ):
