@@ -181,7 +181,13 @@ def _clicks(segmenter: str, request: SegmentationRequest) -> tuple[Click, ...]:
                 f"name one of {', '.join(known)}."
             )
     return tuple(
-        Click(prompt.name, float(prompt.x), float(prompt.y), int(prompt.source_frame))
+        Click(
+            prompt.name,
+            float(prompt.x),
+            float(prompt.y),
+            int(prompt.source_frame),
+            guessed=prompt.origin == "automatic",
+        )
         for prompt in request.prompts
     )
 

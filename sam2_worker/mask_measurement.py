@@ -7,8 +7,8 @@ import torch
 from sam2_worker.drift_guard import Measured
 from sam2_worker.view import View
 
-# Logit of what lies outside of a view: nobody has looked, and nothing is claimed.
-_OUTSIDE = -32.0
+# Logit where nobody has looked, as outside of a view: nothing is claimed.
+NO_LOGIT = -32.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def on_picture(
         logits[:, None], grid, padding_mode="border", align_corners=False
     )[:, 0]
     inside = (grid.abs() <= 1).all(dim=-1)
-    return torch.where(inside, found, _OUTSIDE)
+    return torch.where(inside, found, NO_LOGIT)
 
 
 def measure(masks: FrameMasks) -> dict[str, Measured]:

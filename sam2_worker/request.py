@@ -29,12 +29,17 @@ PARENT_PID_VARIABLE = "TAILOR_WORKER_PARENT_PID"
 
 @dataclass(frozen=True)
 class Click:
-    """One positive click: pixels of the upright picture, and the frame of the video it is on."""
+    """One positive click: pixels of the upright picture, and the frame of the video it is on.
+
+    ``guessed``: it was not given by a person or a template but found by the background model. It
+    then counts only where the model sees an object there.
+    """
 
     name: str
     x: float
     y: float
     source_frame: int
+    guessed: bool = False
 
 
 @dataclass(frozen=True)

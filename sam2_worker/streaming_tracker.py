@@ -8,7 +8,7 @@ are those of its ``reverse=True``, by giving the frames in reverse order
 (tests/test_sam2_engine.py holds the two side by side).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from sam2_worker.drift_guard import DriftGuard, Measured, Verdict
 from sam2_worker.image_encoder import ImageFeatures
 from sam2_worker.mask_heads import PointPrompts, Prediction
-from sam2_worker.mask_measurement import FrameMasks, measure, on_picture
+from sam2_worker.mask_measurement import NO_LOGIT, FrameMasks, measure, on_picture
 from sam2_worker.nest_schedule import NestSchedule
 from sam2_worker.object_memory import ObjectMemory, TrackingHead
 from sam2_worker.view import View
@@ -63,15 +63,17 @@ class StreamingTracker:
         schedules: Mapping[str, NestSchedule] | None = None,
         followers: Mapping[str, ViewFollower] | None = None,
         picture: tuple[int, int] = (1, 1),
+        guessed: Collection[str] = (),
         starts: Mapping[str, float] | None = None,
     ) -> None:
         """Group the objects whose clicks are on the same frames.
 
         ``schedules``: objects that need not be looked at in every frame. ``followers``: objects
         that are looked at in views of their own, of a ``picture`` of (width, height) pixels.
-        ``starts``: steps before which an object is looked at where it is clicked only, because its
-        masks are known; each must be a step with a click on it. Raises ValueError for an object
-        without clicks.
+        ``guessed``: objects whose clicks count only where the guard believes what the model sees
+        there; else they are lost from that frame on, and looked for. ``starts``: steps before
+        which an object is looked at where it is clicked only, because its masks are known; each
+        must be a step with a click on it. Raises ValueError for an object without clicks.
         """
         if not clicks or any(not steps or not all(steps.values()) for steps in clicks.values()):
             raise ValueError("every object needs a click")
@@ -82,6 +84,8 @@ class StreamingTracker:
         self._schedules = dict(schedules or {})
         self._followers = dict(followers or {})
         self._picture = picture
+        self._guessed = frozenset(guessed)
+        self._refused: set[str] = set()
         self._starts = dict(starts or {})
         self._memories = [ObjectMemory(names, head) for names in self._groups()]
         self._held: dict[str, torch.Tensor] = {}
@@ -125,6 +129,9 @@ class StreamingTracker:
             clicks = [self._clicks[name].get(step) for name in memory.names]
             if clicks[0] is None:
                 begun = memory.started and step >= self._starts.get(memory.names[0], step)
+                if memory.names[0] in self._refused and not clicked_only:
+                    looked.append(_Look(memory, self._nothing(memory), None, clicked=False))
+                    continue
                 if clicked_only or not begun:
                     continue
                 if not self._wanted(memory.names[0], step):
@@ -170,6 +177,16 @@ class StreamingTracker:
             return first
         prediction = memory.predict(step, look(view), None, self._as_prompts(clicks, view))
         return _Look(memory, prediction, view, clicked=True)
+
+    def _nothing(self, memory: ObjectMemory) -> Prediction:
+        """What is seen of an object of which nothing is known."""
+        count, side = len(memory.names), self._image_size // 4
+        known = self._head.no_memory
+        return Prediction(
+            known.new_full((count, side, side), NO_LOGIT),
+            known.new_full((count, 1), NO_LOGIT),
+            known.new_zeros((count, known.shape[-1])),
+        )
 
     def _as_prompts(self, points: Sequence[Any], view: View | None) -> PointPrompts:
         """``points`` [B][P] of (x, y) fractions of the picture, all on the object."""
@@ -239,9 +256,12 @@ class StreamingTracker:
                 again = found[0]
                 features = look(again.view)
                 memory.remember(step, features, again.prediction, clicked=True, found=True)
-            elif verdicts[name].keep_memory or part.clicked:
+                self._refused.discard(name)
+            elif verdicts[name].keep_memory or (part.clicked and name not in self._guessed):
                 features = look(part.view)
                 memory.remember(step, features, part.prediction, clicked=part.clicked)
+            elif part.clicked:
+                self._refused.add(name)
             memory.tick()
         # Joining them once more would wait for the GPU once more.
         return masks if as_looked else self._together(parts)
@@ -336,6 +356,7 @@ class StreamingTracker:
             "seen": {name: astuple(seen) for name, seen in self._seen.items()},
             "guard": None if self._guard is None else self._guard.state_dict(),
             "schedules": {name: s.state_dict() for name, s in self._schedules.items()},
+            "refused": sorted(self._refused),
             "followers": {name: f.state() for name, f in self._followers.items()},
         }
 
@@ -349,6 +370,7 @@ class StreamingTracker:
             self._guard.load_state_dict(state["guard"])
         for name, schedule in self._schedules.items():
             schedule.load_state_dict(state["schedules"][name])
+        self._refused = set(state["refused"])
         for name, follower in self._followers.items():
             follower.restore(state["followers"][name])
 

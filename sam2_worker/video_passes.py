@@ -287,6 +287,8 @@ class VideoPasses:
             schedules=schedules,
             followers=self._followers(plan),
             picture=(request.width, request.height),
+            # Points that were found are all that an object has: a person's take their place.
+            guessed={click.name for click in request.clicks if click.guessed},
             starts=plan.starts,
         )
         return tracker, tuple(schedules)

@@ -640,6 +640,36 @@ def found_again(lab: Lab) -> dict[str, Any]:
     }
 
 
+def guessed_clicks(lab: Lab) -> dict[str, Any]:
+    """Clicks of the background model in frame 0, of which the guard believes one and not the other;
+    the other is looked for in frame 8."""
+    clicks = {"mouse": {0: [MOUSE]}, "rat": {0: [RAT]}}
+    script = {(step, "mouse"): LOST for step in range(8)} | {(8, "mouse"): WANTED}
+    asked = []
+
+    def find(name: str, others: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
+        asked.append(name)
+        return 0.3, 0.4
+
+    found = {}
+    for guessed in ((), ("mouse", "rat")):
+        tracker = StreamingTracker(
+            lab.model("lively").head, in_fractions(clicks), image_size=SIDE,
+            guard=ScriptedGuard(script), guessed=guessed,
+        )  # fmt: skip
+        states, remembered = [], []
+        for step, features in enumerate(lab.features("lively", 40)[:12]):
+            tracked = tracker.track(step, whole(features), find)
+            states.append({name: state.name for name, state in tracked.states.items()})
+            if step == 5:  # in between it is stopped, and goes on
+                state = tracker.state()
+                tracker.restore(state)
+            memories = {name: m for m in tracker.state()["memories"] for name in m["names"]}
+            remembered.append({name: len(m["clicked"]) for name, m in memories.items()})
+        found["guessed" if guessed else "given"] = {"states": states, "remembered": remembered}
+    return found | {"asked": asked}
+
+
 def found_in_the_video(lab: Lab, every: int | None) -> dict[str, Any]:
     """The worker with its own finder, and a guard that loses the mouse; stopped every so often."""
     clicks = {"mouse": {0: [MOUSE]}, "nest": {0: [NEST]}}
@@ -894,6 +924,7 @@ CHECKS: dict[str, Callable[..., Any]] = {
         held_masks,
         exploded_masks_are_forgotten,
         found_again,
+        guessed_clicks,
         found_in_the_video,
         judged_by_the_real_guard,
         agreement,

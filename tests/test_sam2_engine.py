@@ -101,6 +101,21 @@ def test_an_object_clicked_in_three_frames_equals_one_that_is_corrected_in_the_o
 
 
 @pytest.mark.sam2
+def test_a_guessed_click_counts_only_where_the_model_sees_an_object(ask: Ask) -> None:
+    found = ask("guessed_clicks")
+    given, guessed = found["given"], found["guessed"]
+    # A person's click is remembered whatever the model says of it, and so is a guess it agrees with.
+    assert given["remembered"][0] == {"mouse": 1, "rat": 1}
+    assert guessed["remembered"][0] == {"mouse": 0, "rat": 1}
+    assert [frame["mouse"] for frame in guessed["states"][:8]] == ["LOST"] * 8
+    assert guessed["states"][8]["mouse"] == "REFOUND"
+    assert guessed["remembered"][8] == {"mouse": 1, "rat": 1}
+    assert guessed["states"][9]["mouse"] == "TRACKED"
+    assert [frame["rat"] for frame in guessed["states"]] == ["TRACKED"] * 12
+    assert set(found["asked"]) == {"mouse"}
+
+
+@pytest.mark.sam2
 def test_an_object_followed_in_a_view_is_tracked_like_in_a_video_of_that_view(ask: Ask) -> None:
     found = ask("in_a_view")
     assert found["scale"] > 0.1

@@ -78,7 +78,7 @@ def _request(folder: Path) -> WorkerRequest:
         height=48,
         width=64,
         objects=(("mouse", "animal"), ("nest", "nest")),
-        clicks=(Click("mouse", 3.0, 4.5, 0),),
+        clicks=(Click("mouse", 3.0, 4.5, 0, guessed=True),),
         model=ModelSpec("small", "small.yaml", "small.pt"),
         device="cpu",
         locks_folder=str(folder),
