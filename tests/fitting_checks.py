@@ -88,7 +88,7 @@ class _StopAfter(StopRequest):
 
 def _train(folder: Path, pieces: list[int]) -> Trainer:
     for steps in pieces:
-        trainer = Trainer(folder, CONFIG, _recipe(folder), torch.device("cpu"))
+        trainer = Trainer(folder, CONFIG, read_recipe(_recipe(folder)), torch.device("cpu"))
         trainer.run(workers=0, seconds=float("inf"), stop=_StopAfter(steps))
     return trainer
 
@@ -104,7 +104,7 @@ def stopped_and_continued(folder: Path) -> Any:
             for name in whole.average
         ),
         "learnt": float((whole.average["no_mem_embed"] - Trainer(
-            folder / "fresh", CONFIG, _recipe(folder / "fresh"), torch.device("cpu")
+            folder / "fresh", CONFIG, read_recipe(_recipe(folder / "fresh")), torch.device("cpu")
         ).average["no_mem_embed"]).abs().max()),
         "log": (folder / "whole/log.jsonl").exists(),
     }  # fmt: skip
@@ -239,13 +239,13 @@ def exported(folder: Path) -> Any:
 
 def begun_with_weights(folder: Path) -> Any:
     """A training that begins with what another wrote, with no file, and with another file."""
-    cpu, recipe = torch.device("cpu"), _recipe(folder)
+    cpu, recipe = torch.device("cpu"), read_recipe(_recipe(folder))
     trainer = Trainer(folder / "first", CONFIG, recipe, cpu)
     path = folder / "weights.safetensors"
     write_weights(path, trainer.average, CONFIG, trainer.recipe, [])
     second = Trainer(folder / "second", CONFIG, recipe, cpu, begin_with=path)
     said = []
-    for wrong in (folder / "nothing", recipe):
+    for wrong in (folder / "nothing", folder / "recipe.toml"):
         try:
             Trainer(folder / "third", CONFIG, recipe, cpu, begin_with=wrong)
         except PermanentProblem as problem:
@@ -269,7 +269,7 @@ def foreign_states(folder: Path) -> Any:
     for spoil in (lambda: None, lambda: (folder / STATE).write_bytes(b"no state")):
         spoil()
         try:
-            Trainer(folder, CONFIG, recipe, torch.device("cpu"))
+            Trainer(folder, CONFIG, read_recipe(recipe), torch.device("cpu"))
         except PermanentProblem as problem:
             said.append(str(problem))
     return said

@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--workers", type=int, default=1, help="processes that render clips")
+    parser.add_argument("--scale", type=int, default=1, help="times the clips per step: 8 on a GPU")
     parser.add_argument("--precision", default="auto", help="auto, bf16 or fp32")
     parser.add_argument("--threads", type=int, help="processor cores for the network")
     parser.add_argument(
@@ -52,6 +53,7 @@ def _run(arguments: argparse.Namespace) -> int:
     import torch
 
     from sam2_worker.devices import candidate_gpus, describe_device
+    from sam2_worker.fitting.recipe import read_recipe
     from sam2_worker.fitting.trainer import LOG, Trainer
     from sam2_worker.fitting.weights_file import write_weights
     from sam2_worker.stop_request import StopRequest
@@ -63,7 +65,7 @@ def _run(arguments: argparse.Namespace) -> int:
     trainer = Trainer(
         arguments.folder,
         arguments.config,
-        arguments.recipe,
+        read_recipe(arguments.recipe, arguments.scale),
         device,
         arguments.precision,
         arguments.begin_with,

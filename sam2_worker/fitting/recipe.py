@@ -2,7 +2,7 @@
 
 import hashlib
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,11 @@ class Recipe:
         return views
 
 
-def read_recipe(path: Path = DEFAULT_RECIPE) -> Recipe:
-    """Read a recipe. Raises PermanentProblem where it is not one."""
+def read_recipe(path: Path = DEFAULT_RECIPE, scale: int = 1) -> Recipe:
+    """Read a recipe, with ``scale`` times as many clips in each step.
+
+    Raises PermanentProblem where it is not one.
+    """
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         stages = tuple(Stage(**stage) for stage in values.pop("stages"))
@@ -102,9 +105,10 @@ def read_recipe(path: Path = DEFAULT_RECIPE) -> Recipe:
                 f"Stage {stage.name!r} of {path} cannot be trained: its image_size must be a "
                 f"multiple of 32, its frames at most {recipe.clip_frames}, and no number below 0."
             )
-    return recipe
+    scaled = tuple(replace(stage, clips=stage.clips * scale) for stage in stages)
+    return replace(recipe, stages=scaled)
 
 
-def recipe_digest(path: Path) -> str:
-    """sha256 of the recipe file: a training run is continued only by the recipe it began with."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def recipe_digest(recipe: Recipe) -> str:
+    """sha256 of all that it says: a training is continued only by the recipe it began with."""
+    return hashlib.sha256(repr(recipe).encode()).hexdigest()

@@ -12,7 +12,7 @@ from sam2_worker.fitting.batches import Batch, batches
 from sam2_worker.fitting.clip_shelf import ClipShelf
 from sam2_worker.fitting.initial_weights import prepare_for_training
 from sam2_worker.fitting.losses import Loss, prediction_loss
-from sam2_worker.fitting.recipe import Recipe, Stage, read_recipe, recipe_digest
+from sam2_worker.fitting.recipe import Recipe, Stage, recipe_digest
 from sam2_worker.fitting.scene_head import SceneHead, scene_loss
 from sam2_worker.fitting.train_log import TrainLog
 from sam2_worker.fitting.unrolled_tracker import TrackedClip, UnrolledTracker
@@ -35,7 +35,7 @@ class Trainer:
         self,
         folder: Path,
         config: Path,
-        recipe: Path,
+        recipe: Recipe,
         device: torch.device,
         precision: str = "auto",
         begin_with: Path | None = None,
@@ -46,8 +46,8 @@ class Trainer:
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._config, self._device = folder, config, device
-        self.recipe: Recipe = read_recipe(recipe)
-        self._digest = recipe_digest(recipe)
+        self.recipe = recipe
+        self._digest = recipe_digest(self.recipe)
         self._dtype = choose_dtype(precision, device)
         torch.manual_seed(self.recipe.seed)
         self.step = 0
