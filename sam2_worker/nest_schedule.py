@@ -2,7 +2,8 @@
 
 A nest lies still for minutes and costs as much to track as an animal. It is looked at in every
 ``k_frames``-th frame; in frames in which an animal stirs on it; and once it has moved, and after
-each click, in every frame until it has been still again for a while. Nests of one video share the
+each click, until it has been still again for a while; then at most some twenty times a second:
+between two frames of a fast camera neither animal nor nest gets far. Nests of one video share the
 grid of frames, so that they are tracked as one batch and a resumed run looks at the same frames.
 
 Plain Python: imported by both environments.
@@ -10,6 +11,9 @@ Plain Python: imported by both environments.
 
 from collections.abc import Collection, Mapping
 from typing import Any
+
+# At 30 frames per second every other frame, at 15 each.
+_LEAST_BETWEEN_LOOKS_S = 0.05
 
 
 class NestSchedule:
@@ -43,7 +47,7 @@ class NestSchedule:
         self._moved_iou = moved_iou
         self._still_s = still_s
         self._moved_at: float | None = None
-        self._started = False
+        self._looked_at: float | None = None
 
     def wants(self, step: float, *, disturbed: bool = False) -> bool:
         """Whether the nest is to be tracked in this frame. Changes nothing.
@@ -52,13 +56,11 @@ class NestSchedule:
         an IoU below 0.9). Nothing else moves a nest, or hides a part of it; an animal that sleeps
         in it does neither.
         """
-        return (
-            disturbed
-            or not self._started
-            or self._moved_at is not None
-            or step in self._clicked
-            or step % self._k == 0
-        )
+        if self._looked_at is None or step in self._clicked or step % self._k == 0:
+            return True
+        since_s = abs(step - self._looked_at) * self._dt
+        restless = disturbed or self._moved_at is not None
+        return restless and since_s >= _LEAST_BETWEEN_LOOKS_S
 
     def refreshed(self, step: float, iou_with_held: float | None) -> bool:
         """The nest was tracked in this frame; ``iou_with_held`` of its mask with the held one.
@@ -69,13 +71,13 @@ class NestSchedule:
         is written is always the newest.
         """
         moved = (
-            not self._started
+            self._looked_at is None
             or step in self._clicked
             or iou_with_held is None
             # Written so that an IoU that is not a number counts as a move.
             or not iou_with_held >= self._moved_iou
         )
-        self._started = True
+        self._looked_at = step
         if moved:
             self._moved_at = step
             return True
@@ -88,8 +90,8 @@ class NestSchedule:
 
     def state_dict(self) -> dict[str, Any]:
         """All that later answers depend on, as plain values. Settings are not part of it."""
-        return {"started": self._started, "moved_at": self._moved_at}
+        return {"looked_at": self._looked_at, "moved_at": self._moved_at}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state_dict`` was taken."""
-        self._started, self._moved_at = state["started"], state["moved_at"]
+        self._looked_at, self._moved_at = state["looked_at"], state["moved_at"]

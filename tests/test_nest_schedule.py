@@ -68,6 +68,14 @@ def test_a_nest_is_looked_at_in_each_frame_in_which_an_animal_stirs_on_it():
     assert not schedule.wants(46), "it did not move: no need to watch on"
 
 
+def test_a_fast_camera_does_not_make_a_restless_nest_be_looked_at_more_than_twenty_times_a_second():
+    schedule = NestSchedule(30, seconds_per_step=1 / 30)
+    assert looks(schedule, {}, range(60)) == list(range(0, 60, 2))
+    schedule.refreshed(91, 1.0)
+    assert not schedule.wants(92, disturbed=True)
+    assert schedule.wants(93, disturbed=True)
+
+
 def test_with_k_1_a_nest_is_tracked_in_every_frame():
     schedule = NestSchedule(1, seconds_per_step=1 / FPS)
     assert looks(schedule, {}, range(50)) == list(range(50))
