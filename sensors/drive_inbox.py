@@ -92,6 +92,7 @@ def look_at_tenant(
     A row that wants a run is saved with its run key and without ``admitted_at``, so that a tick that
     dies here loses nothing: the next one asks for the run again. ``seconds`` bounds the reading of
     files for checksums, after the listing, which may itself be slow; the next tick goes on with it.
+    Something of one file is read even in no time at all: whoever is looked at last must get on too.
 
     Raises DriveUnavailable when the listing fails; then nothing was changed.
     """
@@ -99,11 +100,15 @@ def look_at_tenant(
     known = registry.of_tenant(tenant)
     until = time.monotonic() + seconds
     messages = []
+    reading = False
     for change in find_changes(listed, known):
         row: VideoRow | None = change.row
         try:
             if change.kind == "still":
-                row = _admitted(source, change, until) if time.monotonic() <= until else None
+                if reading and time.monotonic() > until:
+                    continue
+                reading = True
+                row = _admitted(source, change, until)
             elif change.kind == "sidecar":
                 row = _with_new_sidecar(source, change)
             if row is not None and row != known.get(row.folder_id):

@@ -469,6 +469,24 @@ def test_two_videos_in_one_folder_are_said(inbox: Inbox) -> None:
     assert inbox.row("anna", "day").state == "rejected"
 
 
+def test_a_tick_without_any_time_left_still_gets_on_with_every_tenant(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As when listing the Drives of those before takes all of it, tick after tick.
+    monkeypatch.setattr(sensors.drive_inbox, "SECONDS_PER_TICK", 0.0)
+    monkeypatch.setattr(resources.local_drive, "_BLOCK", 1 << 10)
+    inbox.put("anna", "long", os.urandom(20 << 10))
+    inbox.put("ben", "short", "B")
+    inbox.put("ben", "shorter", "C")
+    ticks: list[str] = []
+    for number in range(40):
+        requests = inbox.tick()
+        inbox.launch(requests)
+        ticks += [f"{request.tags['tailor/tenant']} {number}" for request in requests]
+    assert [tick.split()[0] for tick in ticks] == ["ben", "ben", "anna"]
+    assert int(ticks[-1].split()[1]) < 30
+
+
 def test_a_file_too_large_to_read_in_one_tick_is_read_over_several(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
