@@ -19,6 +19,16 @@ _FILE = "checkpoint.pt"
 _LOCK = "lock"
 
 
+def save_durably(content: dict[str, Any], path: Path) -> None:
+    """``torch.save``, whole or not at all, and on the disk before it takes the last one's place."""
+    draft = path.with_name(f".{path.name}")
+    with draft.open("wb") as stream:
+        torch.save(content, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(draft, path)
+
+
 class CheckpointFolder:
     """The folder of one segmentation: ``checkpoint.pt`` and whatever it refers to."""
 
@@ -48,12 +58,7 @@ class CheckpointFolder:
 
     def publish(self, content: dict[str, Any]) -> None:
         """Make ``content`` (tensors and plain values) the place to continue from."""
-        draft = self.folder / f".{_FILE}"
-        with draft.open("wb") as stream:
-            torch.save({"fingerprint": self._fingerprint, **content}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(draft, self.folder / _FILE)
+        save_durably({"fingerprint": self._fingerprint, **content}, self.folder / _FILE)
 
     def load(self) -> dict[str, Any] | None:
         """The last published content, or None where there is none that fits.

@@ -1,13 +1,13 @@
 """The training loop: resumable at any step, and the same whether it was interrupted or not."""
 
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from sam2_worker.checkpoint import save_durably
 from sam2_worker.fitting.batches import Batch, batches
 from sam2_worker.fitting.clip_shelf import ClipShelf
 from sam2_worker.fitting.initial_weights import prepare_for_training
@@ -47,9 +47,9 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._config, self._device = folder, config, device
         self.recipe = recipe
-        self._digest = recipe_digest(self.recipe)
+        self._digest = recipe_digest(recipe)
         self._dtype = choose_dtype(precision, device)
-        torch.manual_seed(self.recipe.seed)
+        torch.manual_seed(recipe.seed)
         self.step = 0
         self._stage: Stage | None = None
         # Made for the stage's size when it begins.
@@ -57,12 +57,13 @@ class Trainer:
         self._tracker: UnrolledTracker
         self._scene: SceneHead
         self._optimizer: torch.optim.Optimizer
-        self._weights = self._fresh_weights() if begin_with is None else read_weights(begin_with)
-        self._average = {name: weight.clone() for name, weight in self._weights.items()}
         self._moments: dict[str, Any] | None = None
         self._scene_weights: dict[str, torch.Tensor] | None = None
         if (folder / STATE).exists():
             self._load()
+            return
+        self._weights = self._fresh_weights() if begin_with is None else read_weights(begin_with)
+        self._average = {name: weight.clone() for name, weight in self._weights.items()}
 
     @property
     def average(self) -> dict[str, torch.Tensor]:
@@ -181,9 +182,7 @@ class Trainer:
             "moments": self._optimizer.state_dict(),
             "scene": self._scene.state_dict(),
         }
-        part = self._folder / f".{STATE}.part"
-        torch.save(state, part)
-        os.replace(part, self._folder / STATE)
+        save_durably(state, self._folder / STATE)
 
     def _load(self) -> None:
         path = self._folder / STATE
