@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from sam2_worker.fitting.losses import Prediction
+from sam2_worker.fitting.views import MASK_STRIDE
 from sam2_worker.video_model import pixels_of
 
 # As in inference: how far back a pointer lies is scaled by this constant, not by the clip's length.
@@ -140,8 +141,8 @@ def _with_correction(
     width = truth.shape[-1]
     chance = torch.rand_like(truth) * wrong
     place = chance.flatten(1).argmax(dim=1)
-    stride = 4.0
-    again = torch.stack([place % width, place // width], dim=1).to(first) * stride + stride / 2
+    cell = torch.stack([place % width, place // width], dim=1).to(first)
+    again = (cell + 0.5) * MASK_STRIDE
     any_wrong = wrong.flatten(1).any(dim=1)
     again = torch.where(any_wrong[:, None], again, first[:, 0])
     sign = there.flatten(1).gather(1, place[:, None])[:, 0]

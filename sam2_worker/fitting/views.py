@@ -189,24 +189,25 @@ def _cut(frame: np.ndarray, box: _Box, padding: str, grey: int) -> np.ndarray:
     height, width = frame.shape[:2]
     left, top = round(box.left), round(box.top)
     right, bottom = left + max(round(box.width), 8), top + max(round(box.height), 8)
-    inside = np.zeros((bottom - top, right - left, 4), np.uint8)
     rows = slice(min(max(top, 0), height), min(max(bottom, 0), height))
     columns = slice(min(max(left, 0), width), min(max(right, 0), width))
     part = frame[rows, columns]
     if part.size == 0:
-        inside[..., :3] = grey
-        return inside
-    if part.shape[:2] == inside.shape[:2]:
+        return np.full((bottom - top, right - left, 4), (grey, grey, grey, 0), np.uint8)
+    if part.shape[:2] == (bottom - top, right - left):
         return part
     before = (rows.start - top, columns.start - left)
     after = (bottom - rows.stop, right - columns.stop)
-    kind = {"edge": cv2.BORDER_REPLICATE, "mirror": cv2.BORDER_REFLECT, "grey": cv2.BORDER_CONSTANT}
+    # A mirrored animal is no other animal, so its label is mirrored too.
+    picture_border, label_border = {
+        "edge": (cv2.BORDER_REPLICATE, cv2.BORDER_CONSTANT),
+        "mirror": (cv2.BORDER_REFLECT, cv2.BORDER_REFLECT),
+        "grey": (cv2.BORDER_CONSTANT, cv2.BORDER_CONSTANT),
+    }[padding]
     part = np.ascontiguousarray(part)
     edges = (before[0], after[0], before[1], after[1])
-    picture = cv2.copyMakeBorder(part[..., :3], *edges, kind[padding], value=(grey,) * 3)
-    label = cv2.copyMakeBorder(part[..., 3], *edges, cv2.BORDER_CONSTANT, value=0)
-    if padding == "mirror":  # a mirrored animal is no other animal
-        label = cv2.copyMakeBorder(part[..., 3], *edges, cv2.BORDER_REFLECT)
+    picture = cv2.copyMakeBorder(part[..., :3], *edges, picture_border, value=(grey,) * 3)
+    label = cv2.copyMakeBorder(part[..., 3], *edges, label_border, value=0)
     return np.dstack([picture, label])
 
 
