@@ -11,7 +11,7 @@ that no threshold depends on resolution or frame rate.
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sam2_worker.identity_watch import BODY_LENGTH, IdentityWatch, Place, in_frame_units
@@ -37,12 +37,13 @@ class Measured:
 class Verdict:
     """What to do with a mask. ``keep_mask`` False: write an empty one; ``keep_memory`` False: the
     tracker must not look back at this frame; ``wants_refind``: look for the animal by other means
-    before the next frame."""
+    before the next frame; ``wants_check``: ask whether it is where the mask is."""
 
     state: MaskState
     keep_mask: bool
     keep_memory: bool
     wants_refind: bool = False
+    wants_check: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,12 @@ class GuardSettings:
     """After a longer contact an animal's way says nothing about who comes out where."""
     swap_gain: float = 0.4
     """Exchanged, two animals must have gone less than this share of the way gone unexchanged."""
-    refind_after_s: float = 1.0
-    """Most losses end by themselves sooner, and the tracker's own mask fits better."""
-    refind_every_s: float = 1.0
+    refind_after_s: float = 0.2
+    """Losses of a frame or two end by themselves, and the tracker's own mask fits better."""
+    refind_every_s: float = 0.2
     """A look costs about as much as a frame of a fast tracker."""
+    check_every_s: float = 0.15
+    """A tracker that has taken a dark wall for its mouse is as sure of it as of the mouse."""
 
 
 @dataclass
@@ -107,6 +110,7 @@ class _Object:
 
 
 _GONE = (MaskState.LOST, MaskState.EXPLODED)
+_SETTLED = (MaskState.MERGED, MaskState.SWAPPED, MaskState.REFOUND)
 _NOT_KEPT = {
     MaskState.LOST: Verdict(MaskState.LOST, keep_mask=False, keep_memory=False),
     MaskState.EXPLODED: Verdict(MaskState.EXPLODED, keep_mask=False, keep_memory=False),
@@ -285,7 +289,7 @@ class DriftGuard:
             # One doubtful mask in between does not end a loss.
             if verdict.state is not MaskState.UNCERTAIN:
                 own.gone_since = None
-            return verdict
+            return self._with_check(own, step, verdict)
         if own.gone_since is None:
             own.gone_since = step
         if own.kind != "animal":
@@ -296,6 +300,13 @@ class DriftGuard:
         every = max(1, round(self._settings.refind_every_s / self._dt))
         wants = gone >= first and (gone - first) % every == 0
         return Verdict(verdict.state, verdict.keep_mask, verdict.keep_memory, wants)
+
+    def _with_check(self, own: _Object, step: float, verdict: Verdict) -> Verdict:
+        """Not of animals that touch: which of them is where, the background model does not know."""
+        every = max(1, math.floor(self._settings.check_every_s / self._dt + 1e-9))
+        if own.kind != "animal" or verdict.state in _SETTLED or step % every:
+            return verdict
+        return replace(verdict, wants_check=True)
 
     def _partners(self, present: Mapping[str, Measured]) -> dict[str, list[str]]:
         """For each object, the animals that it has merged with. An animal on a nest is no merger."""

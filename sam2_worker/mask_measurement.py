@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import torch
 
 from sam2_worker.drift_guard import Measured
 from sam2_worker.view import View
+from sam2_worker.view_follower import Extent
 
 # Logit where nobody has looked, as outside of a view: nothing is claimed.
 NO_LOGIT = -32.0
@@ -48,6 +51,26 @@ def on_picture(
     )[:, 0]
     inside = (grid.abs() <= 1).all(dim=-1)
     return torch.where(inside, found, NO_LOGIT)
+
+
+def extent_in_view(
+    logits: torch.Tensor, view: View | None, picture: tuple[int, int]
+) -> Extent | None:
+    """Where the largest connected part of a mask is: logits float32 [h, w] of ``view`` (None: the
+    whole) of a ``picture`` of (width, height) pixels. None for an empty mask.
+
+    A speck at the other end of the view is no reason to look elsewhere.
+    """
+    seen = (logits > 0).cpu().numpy().astype(np.uint8)
+    count, _, parts, _ = cv2.connectedComponentsWithStats(seen, connectivity=8)
+    if count < 2:
+        return None
+    left, top, width, height, area = parts[1:][parts[1:, cv2.CC_STAT_AREA].argmax()].tolist()
+    view = view or View(0, 0, *picture)
+    across, down = view.width / seen.shape[1], view.height / seen.shape[0]
+    x0, y0 = (view.left + left * across) / picture[0], (view.top + top * down) / picture[1]
+    x1, y1 = x0 + width * across / picture[0], y0 + height * down / picture[1]
+    return Extent((x0, y0, x1, y1), area * across * down / (picture[0] * picture[1]))
 
 
 def measure(masks: FrameMasks) -> dict[str, Measured]:

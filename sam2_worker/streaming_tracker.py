@@ -8,8 +8,9 @@ are those of its ``reverse=True``, by giving the frames in reverse order
 (tests/test_sam2_engine.py holds the two side by side).
 """
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import torch
@@ -17,18 +18,26 @@ import torch
 from sam2_worker.drift_guard import DriftGuard, Measured, Verdict
 from sam2_worker.image_encoder import ImageFeatures
 from sam2_worker.mask_heads import PointPrompts, Prediction
-from sam2_worker.mask_measurement import NO_LOGIT, FrameMasks, measure, on_picture
+from sam2_worker.mask_measurement import (
+    NO_LOGIT,
+    FrameMasks,
+    extent_in_view,
+    measure,
+    on_picture,
+)
 from sam2_worker.nest_schedule import NestSchedule
 from sam2_worker.object_memory import ObjectMemory, TrackingHead
 from sam2_worker.view import View
-from sam2_worker.view_follower import ViewFollower
+from sam2_worker.view_follower import Extent, ViewFollower
 from tailor_assets.compute.mask_state import MaskState
 
 # Object -> step -> clicks (x, y), fractions of the picture's width and height, all on the object.
 Clicks = Mapping[str, Mapping[float, Sequence[tuple[float, float]]]]
-# Asked for an animal that is lost, by name, with the places of those that are not: (x, y) of a point
-# inside it, or None. All in fractions of the picture's width and height.
-Finder = Callable[[str, Mapping[str, tuple[float, float]]], tuple[float, float] | None]
+Place = tuple[float, float]
+# Asked for an animal that may be lost: the places of the others that are not, and where it is
+# believed to be (None where it is lost). Returns (x, y) of a point inside it, or None: no animal is
+# seen, or one is seen where it is believed. All in fractions of the picture's width and height.
+Finder = Callable[[Mapping[str, Place], Place | None], Place | None]
 # The frame as the encoder sees it: a view of it, or (None) all of it.
 Look = Callable[[View | None], ImageFeatures]
 
@@ -90,6 +99,7 @@ class StreamingTracker:
         self._memories = [ObjectMemory(names, head) for names in self._groups()]
         self._held: dict[str, torch.Tensor] = {}
         self._measured: dict[str, Measured] = {}
+        self._extents: dict[str, Extent | None] = {}
         self._seen: dict[str, _Seen] = {}
 
     def _groups(self) -> Iterator[tuple[str, ...]]:
@@ -162,21 +172,44 @@ class StreamingTracker:
     def _look_at_clicks(
         self, memory: ObjectMemory, step: float, look: Look, clicks: Sequence[Any]
     ) -> "_Look":
-        """See what the clicks are on; where it is followed, in the whole picture first.
+        """See what the clicks are on; where it is followed, in a view of the object's own size.
 
         So the view, like the memory, follows from the click and from nothing before it.
         """
-        prediction = memory.predict(step, look(None), None, self._as_prompts(clicks, None))
-        first = _Look(memory, prediction, None, clicked=True)
         follower = self._followers.get(memory.names[0])
         if follower is None:
-            return first
-        (measured,) = measure(self._together([first])).values()
-        view = follower.begin(measured.box)
-        if view is None:
-            return first
+            prediction = memory.predict(step, look(None), None, self._as_prompts(clicks, None))
+            return _Look(memory, prediction, None, clicked=True)
+        view = self._first_view(memory, step, look, clicks, follower)
         prediction = memory.predict(step, look(view), None, self._as_prompts(clicks, view))
         return _Look(memory, prediction, view, clicked=True)
+
+    def _first_view(
+        self,
+        memory: ObjectMemory,
+        step: float,
+        look: Look,
+        clicks: Sequence[Any],
+        follower: ViewFollower,
+    ) -> View | None:
+        """Nobody has said how large the object is. A network sees best what is as large as what it
+        was trained on, so of views of all sizes the one is believed in which the object is."""
+        best, best_misfit = None, math.inf
+        for view in follower.views_about(clicks[0]):
+            prompts = self._as_prompts(clicks, view)
+            prediction = memory.predict(step, look(view), None, prompts)
+            extent = extent_in_view(prediction.logits[0], view, self._picture)
+            if extent is None or not self._holds_clicks(prediction.logits[0], prompts):
+                continue
+            misfit = follower.misfit(extent, view)
+            if misfit < best_misfit:
+                best, best_misfit = extent, misfit
+        return follower.begin(best)
+
+    def _holds_clicks(self, logits: torch.Tensor, prompts: PointPrompts) -> bool:
+        cells = (prompts.points[0] * (len(logits) / self._image_size)).long()
+        columns, rows = cells.clamp(0, len(logits) - 1).unbind(1)
+        return bool((logits[rows, columns] > 0).all())
 
     def _nothing(self, memory: ObjectMemory) -> Prediction:
         """What is seen of an object of which nothing is known."""
@@ -201,7 +234,7 @@ class StreamingTracker:
         for name, follower in self._followers.items():
             if name in verdicts:
                 kept = verdicts[name].keep_mask
-                follower.seen(self._measured[name].box if kept else None)
+                follower.seen(self._extents.get(name) if kept else None)
 
     def _wanted(self, name: str, step: float) -> bool:
         schedule = self._schedules.get(name)
@@ -221,6 +254,11 @@ class StreamingTracker:
     ) -> dict[str, Verdict]:
         if self._guard is not None or self._schedules or self._followers:
             self._measured = measure(masks)
+            self._extents = {
+                name: extent_in_view(logits, view, self._picture)
+                for name, logits, view in zip(masks.names, masks.in_views, masks.views, strict=True)
+                if name in self._followers
+            }
             for name, measured in self._measured.items():
                 before = self._seen.pop(name, None)
                 if measured.box is not None:
@@ -243,6 +281,8 @@ class StreamingTracker:
 
         They are ``masks``, those of ``looked``, unless an object goes its own way or is found.
         """
+        if find is not None:
+            self._check(looked, verdicts, find)
         parts = [part for look in looked for part in self._apart(look, verdicts)]
         as_looked = len(parts) == len(looked)
         for number, part in enumerate(parts):
@@ -265,6 +305,28 @@ class StreamingTracker:
             memory.tick()
         # Joining them once more would wait for the GPU once more.
         return masks if as_looked else self._together(parts)
+
+    def _check(self, looked: Sequence["_Look"], verdicts: dict[str, Verdict], find: Finder) -> None:
+        """Where an animal is seen elsewhere and none where the mask is, have it looked for there."""
+        for look in looked:
+            for name in look.memory.names:
+                verdict = verdicts[name]
+                if look.clicked or not verdict.wants_check:
+                    continue
+                others, believed = self._places(name, verdicts), self._believed(name, verdicts)
+                if find(others, believed) is not None:
+                    verdicts[name] = replace(verdict, wants_refind=True)
+
+    def _places(self, name: str, verdicts: Mapping[str, Verdict]) -> dict[str, Place]:
+        """Where the other objects are."""
+        return {
+            other: measured.centroid
+            for other, measured in self._measured.items()
+            if other != name and measured.centroid is not None and verdicts[other].keep_mask
+        }
+
+    def _believed(self, name: str, verdicts: Mapping[str, Verdict]) -> Place | None:
+        return self._measured[name].centroid if verdicts[name].keep_mask else None
 
     def _apart(self, look: "_Look", verdicts: Mapping[str, Verdict]) -> list["_Look"]:
         """Objects that go on together, and those that from this frame on have a past of their own."""
@@ -294,12 +356,7 @@ class StreamingTracker:
         assert self._guard is not None
         memory = parts[number].memory
         name = memory.names[0]
-        places = {
-            other: measured.centroid
-            for other, measured in self._measured.items()
-            if other != name and measured.centroid is not None and verdicts[other].keep_mask
-        }
-        point = find(name, places)
+        point = find(self._places(name, verdicts), self._believed(name, verdicts))
         if point is None:
             return None
         follower = self._followers.get(name)
@@ -310,6 +367,9 @@ class StreamingTracker:
         verdict = self._guard.judge(step, {name: measured[name]}, refound={name})[name]
         if verdict.keep_memory:
             self._measured[name] = measured[name]
+            if follower is not None:
+                seen = again.prediction.logits[0]
+                self._extents[name] = extent_in_view(seen, again.view, self._picture)
             return again, verdict
         if follower is not None:
             follower.restore(before)

@@ -19,7 +19,7 @@ from sam2_worker.nest_schedule import NestSchedule
 from sam2_worker.pipeline import StageClock
 from sam2_worker.request import WorkerRequest, read_frame_table
 from sam2_worker.stop_request import StopRequest
-from sam2_worker.streaming_tracker import Finder, StreamingTracker
+from sam2_worker.streaming_tracker import Finder, Place, StreamingTracker
 from sam2_worker.tracking_pass import PassSettings, TrackingPass
 from sam2_worker.tracking_plan import (
     KnownMasks,
@@ -307,14 +307,12 @@ class VideoPasses:
         return float(np.median(steps)) if steps.size else 0.1
 
     def _find(self, picture: np.ndarray, source_frame: int) -> Finder:
-        def find(
-            name: str, others: Mapping[str, tuple[float, float]]
-        ) -> tuple[float, float] | None:
+        def find(others: Mapping[str, Place], believed: Place | None) -> Place | None:
             height, width = picture.shape[:2]
             found = self._finder.find(
                 picture,
                 source_frame,
-                near=None,
+                believed=None if believed is None else (believed[0] * width, believed[1] * height),
                 # A nest may be where the animal is.
                 avoid=[
                     (x * width, y * height)
@@ -340,7 +338,7 @@ class VideoPasses:
                 if self._kinds[click.name] == "animal"
             ],
         )
-        self._say("an animal was lost: learning the scene, to find it again")
+        self._say("learning the scene, to see where the tracker is wrong")
         return finder
 
 

@@ -35,7 +35,7 @@ from sam2_worker.model_loading import load_model
 from sam2_worker.nest_schedule import NestSchedule
 from sam2_worker.request import Click, EngineSettings, WorkerRequest, write_frame_table
 from sam2_worker.stop_request import StopRequest
-from sam2_worker.streaming_tracker import Look, StreamingTracker, TrackedFrame
+from sam2_worker.streaming_tracker import Look, Place, StreamingTracker, TrackedFrame
 from sam2_worker.tracking_pass import Stopped
 from sam2_worker.video_model import VideoModel, resize_to_square
 from sam2_worker.view import View
@@ -321,10 +321,10 @@ class _Staring(ViewFollower):
         super().__init__("animal", (WIDTH, HEIGHT), 1)
         self._view = view
 
-    def begin(self, box: Any) -> View | None:
+    def begin(self, extent: Any) -> View | None:
         return self._view
 
-    def seen(self, box: Any) -> None:
+    def seen(self, extent: Any) -> None:
         pass
 
 
@@ -619,8 +619,8 @@ def found_again(lab: Lab) -> dict[str, Any]:
     script |= {(step, "mouse"): WANTED for step in (8, 12, 20)}
     calls = []
 
-    def find(name: str, others: Mapping[str, tuple[float, float]]) -> tuple[float, float] | None:
-        calls.append((name, sorted(others)))
+    def find(others: Mapping[str, Place], believed: Place | None) -> Place | None:
+        calls.append((sorted(others), believed))
         return None if len(calls) == 1 else (0.6, 0.5)
 
     _, tracked, memories = _run(lab, clicks, 34, ScriptedGuard(script), find)
@@ -637,6 +637,26 @@ def found_again(lab: Lab) -> dict[str, Any]:
         "is_the_prompted_mask": bool(
             torch.equal(_logits(tracked[12], "mouse"), alone.masks.logits[0])
         ),
+    }
+
+
+def checked(lab: Lab) -> dict[str, Any]:
+    """Checked at 6 (it is where it is believed) and at 12, when it is seen elsewhere."""
+    clicks = {"mouse": {0: [MOUSE]}, "rat": {0: [RAT]}}
+    wanted = Verdict(MaskState.TRACKED, keep_mask=True, keep_memory=True, wants_check=True)
+    script = {(step, "mouse"): wanted for step in (6, 12)}
+    calls = []
+
+    def find(others: Mapping[str, Place], believed: Place | None) -> Place | None:
+        calls.append((sorted(others), believed is not None))
+        return None if len(calls) == 1 else (0.6, 0.5)
+
+    _, tracked, memories = _run(lab, clicks, 16, ScriptedGuard(script), find)
+    return {
+        "states": [frame.states["mouse"].name for frame in tracked],
+        "calls": calls,
+        "groups": [sorted(map(list, memories[step])) for step in (6, 12)],
+        "clicked": sorted(memories[12][("mouse",)]["clicked"]),
     }
 
 
@@ -924,6 +944,7 @@ CHECKS: dict[str, Callable[..., Any]] = {
         held_masks,
         exploded_masks_are_forgotten,
         found_again,
+        checked,
         guessed_clicks,
         found_in_the_video,
         judged_by_the_real_guard,

@@ -188,7 +188,7 @@ def test_an_animal_that_is_found_again_is_said_to_be_and_may_not_teach_a_new_siz
 
 
 @pytest.mark.parametrize("fps", [5, 30, 60])
-def test_a_lost_animal_is_looked_for_after_a_second_and_then_every_second(fps):
+def test_a_lost_animal_is_looked_for_five_times_a_second(fps):
     guarded = guard("mouse", fps=fps, nests=("nest",))
     step = tracked_for(guarded, 2 * fps, mouse=mask(), nest=mask(0.05))
     looks, nest_looks = [], []
@@ -196,8 +196,29 @@ def test_a_lost_animal_is_looked_for_after_a_second_and_then_every_second(fps):
         verdicts = guarded.judge(step + k, {"mouse": NOTHING, "nest": NOTHING})
         looks += [k] * verdicts["mouse"].wants_refind
         nest_looks += [k] * verdicts["nest"].wants_refind
-    assert looks == [fps, 2 * fps, 3 * fps]
+    assert looks == list(range(fps // 5, 4 * fps, fps // 5))
     assert nest_looks == [], "nobody looks for a nest"
+
+
+@pytest.mark.parametrize(("fps", "every"), [(5, 1), (10, 1), (30, 4), (60, 9)])
+def test_an_animal_that_is_seen_is_checked_several_times_a_second(fps, every):
+    guarded = guard("mouse", fps=fps, nests=("nest",))
+    checks, nest_checks = [], []
+    for step in range(4 * fps):
+        verdicts = guarded.judge(step, {"mouse": mask(), "nest": mask(0.05)})
+        checks += [step] * verdicts["mouse"].wants_check
+        nest_checks += [step] * verdicts["nest"].wants_check
+    assert checks == list(range(0, 4 * fps, every))
+    assert nest_checks == [], "nobody knows what a nest looks like"
+
+
+def test_animals_that_touch_and_one_that_is_gone_are_not_checked():
+    guarded = guard("mouse", "rat")
+    step = tracked_for(guarded, 60, mouse=mask(), rat=mask())
+    merged = {"mouse": mask(rat=BODY), "rat": mask(mouse=BODY)}
+    for k in range(30):
+        verdicts = guarded.judge(step + k, merged if k < 15 else {"mouse": NOTHING})
+        assert not any(verdict.wants_check for verdict in verdicts.values())
 
 
 def test_an_exploded_animal_is_looked_for_like_a_lost_one_and_a_doubtful_frame_ends_no_loss():
@@ -207,7 +228,8 @@ def test_an_exploded_animal_is_looked_for_like_a_lost_one_and_a_doubtful_frame_e
     wants = [
         guarded.judge(step + k, {"mouse": m})["mouse"].wants_refind for k, m in enumerate(seen)
     ]
-    assert [k for k, want in enumerate(wants) if want] == [FPS]
+    # As if the doubtful frame, number 20, had been one of the loss.
+    assert [k for k, want in enumerate(wants) if want] == list(range(FPS // 5, 41, FPS // 5))
 
 
 def test_an_animal_on_its_nest_has_not_merged_with_it():

@@ -75,6 +75,20 @@ def test_the_point_lies_in_the_animal_wherever_it_is(scene, tmp_path):
         assert 0.75 <= quality <= 1
 
 
+def test_a_tracker_is_contradicted_where_no_animal_is_and_never_where_one_is(plain):
+    scene, video, finder = plain
+    frames = np.arange(1, scene.frames, 5)
+    sure = answers(finder, video, frames)
+    assert sure
+    with read_frames(video, frames) as pictures:
+        for number, picture in pictures:
+            rows, columns = np.nonzero(scene.truth(number))
+            there = (float(columns.mean()), float(rows.mean()))
+            assert finder.find(picture, number, believed=there) is None
+            far = ((there[0] + scene.width / 2) % scene.width, there[1])
+            assert finder.find(picture, number, believed=far) == sure.get(number)
+
+
 def test_nothing_is_found_while_the_animal_is_away(tmp_path):
     scene = Scene()
     walk = scene.place

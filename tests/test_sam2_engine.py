@@ -355,7 +355,7 @@ def test_a_lost_animal_is_prompted_where_it_was_found_until_a_person_clicks(ask:
     assert states[13:20] == ["LOST"] * 7, "found, and lost again"
     assert set(states[21:]) == {"TRACKED"}
     # Asked when the guard wants it, with the animals that are not lost; once in vain.
-    assert found["calls"] == [["mouse", ["rat"]]] * 3
+    assert found["calls"] == [[["rat"], None]] * 3
     assert found["is_the_prompted_mask"]
     # The found click is a click, of which there is one: the next takes its place, a person's ends it.
     assert found["clicked_frames"] == {
@@ -366,6 +366,16 @@ def test_a_lost_animal_is_prompted_where_it_was_found_until_a_person_clicks(ask:
         "30": [0, 30],
     }
     assert found["recent_after"] == []
+
+
+@pytest.mark.sam2
+def test_a_tracker_is_overruled_where_an_animal_is_seen_elsewhere_only(ask: Ask) -> None:
+    found = ask("checked")
+    assert found["states"] == ["TRACKED"] * 12 + ["REFOUND"] + ["TRACKED"] * 3
+    # Asked with where it is believed to be; once more where it is to be prompted.
+    assert found["calls"] == [[["rat"], True]] * 3
+    assert found["groups"] == [[["mouse", "rat"]], [["mouse"], ["rat"]]]
+    assert found["clicked"] == [0, 12]
 
 
 @pytest.mark.sam2

@@ -1,25 +1,28 @@
 """Which part of the picture the network is shown."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from sam2_worker.view import View
-from sam2_worker.view_follower import Box, ViewFollower
+from sam2_worker.view_follower import Extent, ViewFollower
 
 PICTURE = (640, 480)
 
 
-def box_at(x: float, y: float, length: float = 60.0) -> Box:
-    """A box of ``length`` pixels around a pixel, in fractions."""
+def box_at(x: float, y: float, length: float = 60.0) -> Extent:
+    """A mouse with a box of ``length`` pixels around a pixel."""
     half = length / 2
-    return (x - half) / 640, (y - half) / 480, (x + half) / 640, (y + half) / 480
+    box = ((x - half) / 640, (y - half) / 480, (x + half) / 640, (y + half) / 480)
+    return Extent(box, 0.3 * length**2 / (640 * 480))
 
 
-def inside(box: Box, view: View | None) -> bool:
+def inside(extent: Extent, view: View | None) -> bool:
     if view is None:
         return True
+    box = extent.box
     x0, y0, x1, y1 = box[0] * 640, box[1] * 480, box[2] * 640, box[3] * 480
     return (
         view.left <= x0
@@ -34,8 +37,8 @@ def test_an_animal_is_seen_larger_than_in_the_whole_picture() -> None:
     view = follower.begin(box_at(300, 200))
     assert view is not None
     assert view.width == view.height
-    assert 2.5 * 60 < view.width < 4 * 60
-    assert inside(box_at(300, 200, 150), view)
+    assert 2 * 60 < view.width < 3.2 * 60
+    assert inside(box_at(300, 200, 120), view)
 
 
 def test_the_view_is_always_inside_the_picture_and_the_animal_inside_the_view() -> None:
@@ -128,3 +131,25 @@ def test_a_follower_goes_on_where_its_state_was_taken() -> None:
 def test_a_point_of_the_picture_has_its_place_in_the_view() -> None:
     view = View(left=100, top=50, width=200, height=100)
     assert view.place((200 / 640, 100 / 480), PICTURE) == pytest.approx((0.5, 0.5))
+
+
+def test_what_a_click_is_on_is_looked_for_in_views_of_every_size() -> None:
+    follower = ViewFollower("animal", PICTURE, 96)
+    views = follower.views_about([(0.5, 0.5), (0.52, 0.5)])
+    assert views[0] is None
+    sides = [max(view.width, view.height) for view in views[1:] if view is not None]
+    assert len(sides) == len(views) - 1 == 3
+    assert sides == sorted(sides, reverse=True)
+    assert all(a > 1.3 * b for a, b in pairwise(sides))
+    for length, best in ((220, None), (110, sides[0]), (55, sides[1]), (20, sides[2])):
+        mouse = box_at(320, 240, length)
+        nearest = min(views, key=lambda view: follower.misfit(mouse, view))
+        assert (nearest and nearest.width) == best
+
+
+def test_an_animal_that_curls_up_is_seen_at_the_same_scale() -> None:
+    follower = ViewFollower("animal", PICTURE, 96)
+    stretched = box_at(300, 200, 90)
+    view = follower.begin(stretched)
+    follower.seen(Extent(box_at(300, 200, 55).box, 0.85 * stretched.area))
+    assert follower.view == view

@@ -24,6 +24,8 @@ from tailor_assets.compute.recording.packet_plan import plan_packets
 
 # A wrong point starts a new drift, a missing one costs a second until the next look.
 WORST_QUALITY = 0.75
+# Where so much of an animal is seen, a tracker that has it there is left alone.
+_PROOF = 0.2
 # Of two that look nearly as good, the one nearer to where the animal was.
 _AS_GOOD = 0.15
 # Share of the sampled frames that the background must explain. A hand, or the lid being lifted,
@@ -79,14 +81,17 @@ class AnimalFinder:
         source_frame: int,
         *,
         near: tuple[float, float] | None = None,
+        believed: tuple[float, float] | None = None,
         avoid: Sequence[tuple[float, float]] = (),
     ) -> tuple[float, float, float] | None:
         """A point well inside an animal that nothing else tracks, or None where none is sure.
 
         ``picture`` uint8 RGB [H, W, 3], upright, of the video's own size; ``near``: where the animal
-        was last seen; ``avoid``: a point in each animal that is not lost. Returns (x, y, quality):
-        pixels of the picture, the point of the body farthest from its outline, and how much it
-        looks like the whole animal, 0..1. Raises ValueError for a picture of another size.
+        was last seen; ``believed``: where a tracker has it: where anything is seen there that may be
+        an animal, the tracker is right and nothing is returned; ``avoid``: a point in each animal
+        that is not lost. Returns (x, y, quality): pixels of the picture, the point of the body
+        farthest from its outline, and how much it looks like the whole animal, 0..1. Raises
+        ValueError for a picture of another size.
         """
         self._learn()
         finder = self._finder
@@ -96,11 +101,16 @@ class AnimalFinder:
             raise ValueError(f"a picture of {picture.shape[:2]}, not of {finder.model.shape}")
         if not camera_is_in_place(finder.model, picture, source_frame):
             return None
+        seen = best_first(finder.find(picture, source_frame))
+        reach = finder.appearance.half_width
+        if believed is not None and any(
+            c.quality >= _PROOF and _is_of(c, believed, reach) for c in seen
+        ):
+            return None
         free = [
             c
-            for c in best_first(finder.find(picture, source_frame))
-            if c.quality >= WORST_QUALITY
-            and not any(_is_of(c, point, finder.appearance.half_width) for point in avoid)
+            for c in seen
+            if c.quality >= WORST_QUALITY and not any(_is_of(c, point, reach) for point in avoid)
         ]
         if not free:
             return None
