@@ -69,7 +69,7 @@ def test_the_best_of_three_masks_is_taught_and_none_where_nothing_is(
 ) -> None:
     found = ask("losses_of_right_and_wrong")
     assert found["right"] < 0.05 < 5 < found["wrong"]
-    assert found["best"] < 0.05
+    assert found["best"] < 0.05 < 1 < found["others"]
     assert found["iou"] == [1.0, 1.0]
     right, undecided, wrong = found["scene"]
     assert right < 0.01 < 1 < undecided < wrong

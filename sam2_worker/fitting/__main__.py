@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--precision", default="auto", help="auto, bf16 or fp32")
     parser.add_argument("--threads", type=int, help="processor cores for the network")
     parser.add_argument(
-        "--config", type=Path, default=_HOUSE / "resources/models/tailor_small.yaml",
+        "--config", type=Path, default=_HOUSE / "resources/models/tailor_nano.yaml",
         help="the network's configuration",
     )  # fmt: skip
     parser.add_argument(
@@ -38,8 +38,8 @@ def main() -> int:
     )
     parser.add_argument("--export", type=Path, help="write the weights here and do not train")
     arguments = parser.parse_args()
-    # Threads that wait by spinning slow each other down by ten where another process wants a core.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that wait by spinning for long slow each other down where another process wants a core.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
         return _run(arguments)
     except PermanentProblem as problem:

@@ -15,5 +15,6 @@ def prepare_for_training(model: Any) -> None:
         for network in model.sam_mask_decoder.output_hypernetworks_mlps:
             network.layers[-1].weight.mul_(0.1)
         trunk = model.image_encoder.trunk
-        for code in (trunk.pos_embed, trunk.pos_embed_window):
-            torch.nn.init.trunc_normal_(code, std=0.02)
+        for name in ("pos_embed", "pos_embed_window"):  # a convolutional trunk has none
+            if hasattr(trunk, name):
+                torch.nn.init.trunc_normal_(getattr(trunk, name), std=0.02)

@@ -39,8 +39,9 @@ class Loss:
     scene: torch.Tensor | None = None
 
 
-def prediction_loss(prediction: Prediction, truth: torch.Tensor) -> Loss:
-    """``truth`` float ``[B, h, w]``, covered share. Of the candidates the best one is taught."""
+def prediction_loss(prediction: Prediction, truth: torch.Tensor, others: float = 0.0) -> Loss:
+    """``truth`` float ``[B, h, w]``, covered share. Of the candidates the best one is taught, and
+    all of them alike by the share ``others``: a click on a body leaves little to choose between."""
     logits = prediction.logits.float()
     truth = truth[:, None].expand_as(logits)
     covered = truth[:, 0].sum((-1, -2))
@@ -55,7 +56,8 @@ def prediction_loss(prediction: Prediction, truth: torch.Tensor) -> Loss:
     each = _BCE * bce + _DICE * dice
     best = each.argmin(dim=1, keepdim=True)
     share = present.sum().clamp(min=1)
-    mask = (each.gather(1, best)[:, 0] * present).sum() / share
+    taught = (1 - others) * each.gather(1, best)[:, 0] + others * each.mean(1)
+    mask = (taught * present).sum() / share
     reached = mask_iou(logits.detach(), truth)
     iou = ((prediction.ious.float() - reached).abs().mean(1) * present).sum() / share
     score = functional.binary_cross_entropy_with_logits(

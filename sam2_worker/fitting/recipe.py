@@ -17,7 +17,9 @@ class Stage:
 
     The learning rate falls from ``rate`` to ``last_rate`` by half a cosine (both equal: it stays).
     A view shows its animal at ``least_share`` to ``most_share`` of the view's area, or, in
-    ``whole`` of the views, is the whole picture.
+    ``whole`` of the views, is the whole picture. ``wear``: share of the views that another camera
+    took, with other light, colours, focus and noise; the others are as they were rendered.
+    ``others``: how much the candidates that are not the best of an answer's three are taught, too.
     """
 
     name: str
@@ -30,6 +32,8 @@ class Stage:
     least_share: float
     most_share: float
     whole: float
+    wear: float
+    others: float
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ MASK_STRIDE = 4  # the network's masks have a quarter of its input's side
 _MOST_OBJECTS = 2
 # Visible pixels of the clip below which an object of the first frame is not worth a click.
 _LEAST_TO_CLICK = 25
+# A nest fills more of its view than an animal of its own, by so much.
+_NEST_SHARES = 3.0
 _PADDINGS = ("edge", "mirror", "grey")
 
 
@@ -48,18 +50,23 @@ class _Box:
     def moved(self, dx: float, dy: float) -> "_Box":
         return _Box(self.left + dx, self.top + dy, self.width, self.height)
 
+    def scaled(self, by: float) -> "_Box":
+        dx, dy = (1 - by) * self.width / 2, (1 - by) * self.height / 2
+        return _Box(self.left + dx, self.top + dy, by * self.width, by * self.height)
+
 
 def make_view(rng: np.random.Generator, clip: np.ndarray, stage: Stage) -> View:
     """A view of ``clip``, uint8 ``[T, H, W, 4]``, with the frames, size and shares of ``stage``."""
     frames, size = stage.frames, stage.image_size
     times = _choose_times(rng, len(clip), frames)
-    labels = clip[times, ..., 3]
+    labels = np.ascontiguousarray(clip[times, ..., 3])
     objects = _choose_objects(rng, labels[0])
     path = _crop_path(rng, labels, objects, stage)
     padding = str(rng.choice(_PADDINGS, p=[0.4, 0.2, 0.4]))
     grey = int(rng.integers(0, 200))
     mirror, turn = rng.random() < 0.5, int(rng.integers(4))
-    camera = _Camera(rng, size)
+    worn = stage.wear >= 1 or rng.random() < stage.wear
+    camera = _Camera(rng, size) if worn else None
     pictures = np.empty((frames, size, size, 3), np.uint8)
     coarse = size // MASK_STRIDE
     truth = np.zeros((frames, max(len(objects), 1), coarse, coarse), np.float32)
@@ -69,7 +76,8 @@ def make_view(rng: np.random.Generator, clip: np.ndarray, stage: Stage) -> View:
         crop = _cut(clip[time], path[t], padding, grey)
         crop = np.rot90(crop[:, ::-1] if mirror else crop, turn)
         label = np.ascontiguousarray(crop[..., 3])
-        pictures[t] = camera.take(_resized(np.ascontiguousarray(crop[..., :3]), size))
+        picture = _resized(np.ascontiguousarray(crop[..., :3]), size)
+        pictures[t] = picture if camera is None else camera.take(picture)
         for place, bits in enumerate(((1 << ANIMAL_BITS) - 1, 1 << NEST_BIT)):
             scene[t, place] = _resized(((label & bits) > 0).astype(np.float32), coarse)
         for k, bit in enumerate(objects):
@@ -95,7 +103,7 @@ def _choose_times(rng: np.random.Generator, available: int, frames: int) -> np.n
 
 def _choose_objects(rng: np.random.Generator, label: np.ndarray) -> list[int]:
     """Bits of up to two objects that can be clicked on in the first frame, an animal first."""
-    areas = [int(np.count_nonzero(label & (1 << bit))) for bit in range(ANIMAL_BITS + 1)]
+    areas = [int(cv2.countNonZero(label & (1 << b))) for b in range(ANIMAL_BITS + 1)]
     animals = [bit for bit in range(ANIMAL_BITS) if areas[bit] >= _LEAST_TO_CLICK]
     rng.shuffle(animals)
     nest = areas[NEST_BIT] >= 4 * _LEAST_TO_CLICK
@@ -104,18 +112,25 @@ def _choose_objects(rng: np.random.Generator, label: np.ndarray) -> list[int]:
         chosen.append(NEST_BIT)
     else:
         chosen += animals[1:2]
-    if rng.random() < 0.04:
+    if NEST_BIT in chosen and rng.random() < 0.4:
+        chosen.reverse()  # the view is the nest's, and the animal is in it or not
+    if rng.random() < 0.06:
         chosen = []
     return chosen[:_MOST_OBJECTS]
 
 
 def _extent(label: np.ndarray, bit: int) -> tuple[float, float, float, int] | None:
     """Centre x, y, longest side and area of an object, in pixels of the clip."""
-    rows, columns = np.nonzero(label & (1 << bit))
-    if len(rows) < _LEAST_TO_CLICK:
+    mask = label & (1 << bit)
+    left, top, width, height = cv2.boundingRect(mask)
+    if not width:
         return None
-    sides = (np.ptp(columns) + 1, np.ptp(rows) + 1)
-    return float(columns.mean()), float(rows.mean()), float(max(sides)), len(rows)
+    moments = cv2.moments(mask[top : top + height, left : left + width], binaryImage=True)
+    area = round(moments["m00"])
+    if area < _LEAST_TO_CLICK:
+        return None
+    x, y = moments["m10"] / area, moments["m01"] / area
+    return left + x, top + y, float(max(width, height)), area
 
 
 def _crop_path(
@@ -134,6 +149,8 @@ def _crop_path(
     else:
         x, y, longest, area = known
         share = math.exp(rng.uniform(math.log(stage.least_share), math.log(stage.most_share)))
+        if objects[0] == NEST_BIT:
+            share = min(_NEST_SHARES * share, 0.6)
         side = min(max(math.sqrt(area / share), 1.15 * longest, 64.0), 1.3 * height)
         aspect = math.exp(rng.uniform(-0.3, 0.3))
         across, down = side * math.sqrt(aspect), side / math.sqrt(aspect)
@@ -158,12 +175,16 @@ def _crop_path(
 
 
 def _following(rng: np.random.Generator, labels: np.ndarray, bit: int, box: _Box) -> list[_Box]:
-    """A crop that moves when the object has left its middle, as the tracker's own crop does."""
+    """A crop that moves when the object has left its middle, as the tracker's own crop does, and
+    now and then takes another size."""
     dead = rng.uniform(0.05, 0.3) * box.width
     path = [box]
-    for label in labels[1:]:
+    resized = int(rng.integers(1, len(labels))) if rng.random() < 0.35 else 0
+    for t, label in enumerate(labels[1:], start=1):
         box = path[-1]
         now = _extent(label, bit)
+        if t == resized:
+            box = box.scaled(math.exp(rng.uniform(-0.4, 0.4)))
         if now is not None:
             off_x = now[0] - (box.left + box.width / 2)
             off_y = now[1] - (box.top + box.height / 2)
