@@ -12,6 +12,7 @@ that no threshold depends on resolution or frame rate.
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
 from sam2_worker.identity_watch import BODY_LENGTH, IdentityWatch, Place, in_frame_units
@@ -82,6 +83,11 @@ class GuardSettings:
     """Nothing explodes so soon after its first mask: that one may have been of a part."""
     merged: float = 0.5
     """Share of an animal's mask that is another's too."""
+    same: float = 0.6
+    """IoU of two animals' masks from which on they are of one animal, which one of them has left for.
+    Animals that lie in a heap share less: each mask leaves out what the other hides."""
+    alone: float = 0.75
+    """Share of two animals' full sizes up to which such a pair of masks is not of both together."""
     fastest: float = 12.0
     """Body lengths per second. A mouse of 9 cm at a metre per second, which none exceeds indoors."""
     crossing_s: float = 0.5
@@ -107,6 +113,7 @@ class _Object:
     odd_area: float = 0.0
     proof_since: float | None = None
     last: tuple[float, float] | None = None
+    place: tuple[float, float] | None = None
 
 
 _GONE = (MaskState.LOST, MaskState.EXPLODED)
@@ -159,6 +166,8 @@ class DriftGuard:
             # the same.
             self._objects[name] = _Object(self._objects[name].kind, UsualArea(self._dt))
         present = {n: m for n, m in seen.items() if not self._is_lost(m) and not self._fills(n, m)}
+        for name in self._strays(present, {*clicked, *refound}):
+            del present[name]
         partners = self._partners(present)
         leapt = self._leapt(step, present, {*clicked, *refound})
         exchanged = self._exchanged(step, present, partners, {*clicked, *refound})
@@ -167,8 +176,8 @@ class DriftGuard:
             own = self._objects[name]
             if name not in present:
                 own.odd_since = None
-                state = MaskState.LOST if self._is_lost(measured) else MaskState.EXPLODED
-                verdict = _NOT_KEPT[state]
+                fills = not self._is_lost(measured) and self._fills(name, measured)
+                verdict = _NOT_KEPT[MaskState.EXPLODED if fills else MaskState.LOST]
             elif name in clicked:
                 verdict = self._clicked(own, step, measured)
             elif name in refound:
@@ -177,8 +186,43 @@ class DriftGuard:
                 verdict = self._tracked(
                     own, step, measured, partners[name], name in exchanged, name in leapt
                 )
+            if verdict.keep_mask:
+                own.place = measured.centroid
             out[name] = self._with_refind(own, step, verdict)
         return out
+
+    def _strays(self, present: Mapping[str, Measured], prompted: Collection[str]) -> set[str]:
+        """Animals whose mask is another's: of two on one animal, the one that came from farther."""
+        strays: set[str] = set()
+        animals = [name for name in present if self._objects[name].kind == "animal"]
+        for first, second in combinations(animals, 2):
+            one, two = present[first], present[second]
+            shared = one.overlaps.get(second, 0.0)
+            either = one.area + two.area - shared
+            if shared < self._settings.same * either or either > self._settings.alone * (
+                self._full(first, one) + self._full(second, two)
+            ):
+                continue
+            came = {
+                name: (name not in prompted, self._has_come(name, present[name]))
+                for name in (first, second)
+                if name not in strays
+            }
+            if len(came) == 2:
+                strays.add(max(came, key=lambda name: came[name]))
+        return strays
+
+    def _full(self, name: str, measured: Measured) -> float:
+        usual = self._objects[name].usual
+        return usual.full if usual.known else measured.area
+
+    def _has_come(self, name: str, measured: Measured) -> float:
+        """How far its mask is from where it was last believed, in widths of the picture."""
+        before = self._objects[name].place
+        if before is None or measured.centroid is None:
+            return math.inf
+        (x0, y0), (x1, y1) = before, measured.centroid
+        return math.hypot(x1 - x0, (y1 - y0) / self._aspect)
 
     def _is_lost(self, measured: Measured) -> bool:
         # Written so that a score or area that is not a number is lost too.
@@ -341,8 +385,7 @@ class DriftGuard:
         return out
 
     def _body(self, name: str, measured: Measured) -> float:
-        usual = self._objects[name].usual
-        return BODY_LENGTH * math.sqrt(usual.full if usual.known else measured.area)
+        return BODY_LENGTH * math.sqrt(self._full(name, measured))
 
     def _leapt(
         self, step: float, present: Mapping[str, Measured], prompted: Collection[str]
@@ -380,6 +423,7 @@ class DriftGuard:
                     "odd_area": own.odd_area,
                     "proof_since": own.proof_since,
                     "last": own.last,
+                    "place": own.place,
                 }
                 for name, own in self._objects.items()
             },
@@ -393,13 +437,14 @@ class DriftGuard:
                 f"the state is of {sorted(state['objects'])}, not of {sorted(self._objects)}"
             )
         for name, values in state["objects"].items():
-            last = values["last"]
+            last, place = values["last"], values["place"]
             self._objects[name] = _Object(
                 kind=self._objects[name].kind,
                 **{
                     **values,
                     "usual": UsualArea.from_state_dict(values["usual"]),
                     "last": None if last is None else (last[0], last[1]),
+                    "place": None if place is None else (place[0], place[1]),
                 },
             )
         self._identities.load_state_dict(state["identities"])

@@ -215,7 +215,7 @@ def test_an_animal_that_is_seen_is_checked_several_times_a_second(fps, every):
 def test_animals_that_touch_and_one_that_is_gone_are_not_checked():
     guarded = guard("mouse", "rat")
     step = tracked_for(guarded, 60, mouse=mask(), rat=mask())
-    merged = {"mouse": mask(rat=BODY), "rat": mask(mouse=BODY)}
+    merged = {"mouse": mask(rat=0.55 * BODY), "rat": mask(mouse=0.55 * BODY)}
     for k in range(30):
         verdicts = guarded.judge(step + k, merged if k < 15 else {"mouse": NOTHING})
         assert not any(verdict.wants_check for verdict in verdicts.values())
@@ -230,6 +230,32 @@ def test_an_exploded_animal_is_looked_for_like_a_lost_one_and_a_doubtful_frame_e
     ]
     # As if the doubtful frame, number 20, had been one of the loss.
     assert [k for k, want in enumerate(wants) if want] == list(range(FPS // 5, 41, FPS // 5))
+
+
+@pytest.mark.parametrize("gone", [0, 40])
+def test_of_two_masks_on_one_animal_the_one_that_came_from_afar_is_lost(gone):
+    guarded = guard("mouse", "rat")
+    step = tracked_for(guarded, 60, mouse=mask(x=0.2), rat=mask(x=0.8))
+    step = tracked_for(guarded, gone, step, mouse=mask(x=0.21), rat=NOTHING) if gone else step
+    for k in range(30):
+        x = 0.21 + 0.002 * k
+        verdicts = guarded.judge(
+            step + k, {"mouse": mask(x=x, rat=0.9 * BODY), "rat": mask(x=x, mouse=0.9 * BODY)}
+        )
+        assert verdicts["mouse"].state is MaskState.TRACKED
+        assert verdicts["rat"].state is MaskState.LOST
+        assert not verdicts["rat"].keep_memory
+    back = guarded.judge(step + 30, {"mouse": mask(x=0.3), "rat": mask(x=0.8)})
+    assert {verdict.state for verdict in back.values()} == {MaskState.TRACKED}
+
+
+def test_a_person_s_click_on_an_animal_that_another_has_taken_gets_it():
+    guarded = guard("mouse", "rat")
+    step = tracked_for(guarded, 60, mouse=mask(x=0.2), rat=mask(x=0.8))
+    both = {"mouse": mask(x=0.2, rat=BODY), "rat": mask(x=0.2, mouse=BODY)}
+    verdicts = guarded.judge(step, both, clicked=["rat"])
+    assert verdicts["mouse"].state is MaskState.LOST
+    assert verdicts["rat"].keep_mask
 
 
 def test_an_animal_on_its_nest_has_not_merged_with_it():
