@@ -1,5 +1,7 @@
 """models.toml, the shipped one and a user's own."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from resources.model_registry import (
 )
 from sam2_worker.request import ModelSpec
 from tailor_assets.compute.errors import PermanentProblem
+
+OWN = "tailor-nano"
 
 
 def test_a_users_models_file_adds_to_the_shipped_ones(tmp_path: Path) -> None:
@@ -50,13 +54,37 @@ def test_weights_beside_the_models_file_are_found_from_it(tmp_path: Path) -> Non
 def test_every_shipped_model_with_weights_can_be_fetched_and_leaves_precision_to_the_engine() -> (
     None
 ):
-    entries = [entry for entry in load_models(SHIPPED_MODELS).values() if entry.kind == "sam2"]
+    entries = [
+        entry
+        for entry in load_models(SHIPPED_MODELS).values()
+        if entry.kind == "sam2" and entry.name != OWN
+    ]
     assert len(entries) == 4
     for entry in entries:
         assert entry.can_be_fetched
         assert entry.size_bytes
         assert entry.image_size
         assert (entry.precision, entry.compile) == ("auto", False)
+
+
+def test_tailors_own_weights_are_in_the_repository_and_say_how_they_were_trained(
+    tmp_path: Path,
+) -> None:
+    registry = ModelRegistry(tmp_path)
+    entry = registry.get(OWN)
+    spec = registry.spec(entry)
+    content = Path(spec.checkpoint).read_bytes()
+    assert len(content) == entry.size_bytes
+    assert len(content) <= 12_000_000
+    assert hashlib.sha256(content).hexdigest() == entry.sha256
+    # The head of a safetensors file: its length in 8 bytes, then JSON.
+    head = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    said = head.pop("__metadata__")
+    assert {tensor["dtype"] for tensor in head.values()} == {"F16"}
+    assert said["config"] == Path(spec.config).read_text()
+    recipe, record = json.loads(said["recipe"]), json.loads(said["record"])
+    assert record[-1]["step"] == sum(stage["steps"] for stage in recipe["stages"])
+    assert spec.follow
 
 
 def test_missing_weights_say_fetch_first_and_then_what_to_put_where(tmp_path: Path) -> None:
