@@ -14,10 +14,10 @@ SAM2 := .venv-sam2
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: $(VENV)/.installed ## install, simulate two videos, watch them go from a Drive to flags
+demo: $(VENV)/.installed $(SAM2)/.installed ## install, simulate two videos, watch them go from a Drive to flags
 	TAILOR_HOME=$(DEMO_HOME) $(BIN)/tailor demo --exit
 
-up: $(VENV)/.installed ## install and start everything
+up: $(VENV)/.installed $(SAM2)/.installed ## install and start everything
 	$(BIN)/tailor up
 
 test: $(VENV)/.installed-dev ## fast tests

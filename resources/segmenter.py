@@ -118,14 +118,16 @@ class Segmenter(dg.ConfigurableResource):
         frames_per_second, and for SAM2 precision, image_size, checkpoint_sha256,
         model_load_seconds, frames_tracked, stages_busy (share of the time per stage),
         memory_reductions, resumed, worker_restarts, worker_reused. Raises PermanentProblem: unknown
-        segmenter, weights or environment missing, no point or one for an unknown object, bad
-        weights, a video that cannot be read, out of memory; WorkerDied where the worker died again
+        segmenter, weights or environment missing, a point for an unknown object, bad weights,
+        a video that cannot be read, out of memory; WorkerDied where the worker died again
         and again.
         """
         registry = self.registry()
         entry = registry.get(name)
         if entry.kind == "background":
             return segment_with_background_model(name, request, on_progress)
+        if not request.prompts:
+            return write_empty_masks(name, request)
         return self._segment_with_sam2(context, registry, entry, request, on_progress)
 
     def _segment_with_sam2(
@@ -142,7 +144,7 @@ class Segmenter(dg.ConfigurableResource):
             "width": request.width,
             "identity": request.identity or str(request.video_path),
             "objects": tuple((object_name, kind) for object_name, kind in request.objects),
-            "clicks": _clicks(entry.name, request),
+            "clicks": _clicks(request),
             "model": registry.spec(entry),
             "device": self.device,
             "locks_folder": str(self._home() / "locks"),
@@ -167,12 +169,7 @@ class Segmenter(dg.ConfigurableResource):
         )
 
 
-def _clicks(segmenter: str, request: SegmentationRequest) -> tuple[Click, ...]:
-    if not request.prompts:
-        raise PermanentProblem(
-            f"{segmenter} needs a point on each object and none was given: "
-            "give one with --point NAME=x,y, or in tailor.json."
-        )
+def _clicks(request: SegmentationRequest) -> tuple[Click, ...]:
     known = [name for name, _ in request.objects]
     for prompt in request.prompts:
         if prompt.name not in known:
@@ -190,6 +187,29 @@ def _clicks(segmenter: str, request: SegmentationRequest) -> tuple[Click, ...]:
         )
         for prompt in request.prompts
     )
+
+
+def write_empty_masks(name: str, request: SegmentationRequest) -> dict[str, Any]:
+    """Write ``request.masks_path`` of a video in which there is nothing: that is an answer, too."""
+    from tailor_assets.compute.mask_writer import MaskWriter
+
+    with MaskWriter(
+        request.masks_path,
+        objects=[object_name for object_name, _ in request.objects],
+        height=request.height,
+        width=request.width,
+        segmenter=name,
+    ) as writer:
+        for frame, time_s in zip(request.source_frames, request.timestamps_s, strict=True):
+            writer.append(source_frame=int(frame), timestamp_s=float(time_s), masks={}, scores={})
+    return {
+        "segmenter": name,
+        "device": "none",
+        "frames": len(request.source_frames),
+        "frames_tracked": 0,
+        "seconds": 0.0,
+        "frames_per_second": 0.0,
+    }
 
 
 def segment_with_background_model(

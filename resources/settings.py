@@ -8,6 +8,7 @@ from pathlib import Path
 from tailor_assets.compute.errors import PermanentProblem
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
+DEFAULT_SEGMENTER = "tailor-nano"
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Settings:
     templates_file: Path
     """TAILOR_TEMPLATES: a laboratory's own templates. Default ``$TAILOR_HOME/templates.toml``."""
     segmenter: str
-    """TAILOR_SEGMENTER: segmenter used where nobody names one. Default ``background``."""
+    """TAILOR_SEGMENTER: segmenter used where nobody names one. Default ``tailor-nano``."""
 
 
 def load_settings() -> Settings:
@@ -46,7 +47,7 @@ def load_settings() -> Settings:
             env.get("TAILOR_SAM2_PYTHON") or PROJECT_ROOT / ".venv-sam2" / "bin" / "python"
         ).expanduser(),
         templates_file=Path(env.get("TAILOR_TEMPLATES") or home / "templates.toml").expanduser(),
-        segmenter=env.get("TAILOR_SEGMENTER") or "background",
+        segmenter=env.get("TAILOR_SEGMENTER") or DEFAULT_SEGMENTER,
     )
 
 

@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     rate = run.add_mutually_exclusive_group()
     rate.add_argument("--stride", type=int, help="take every Nth frame")
     rate.add_argument("--fps", type=float, help="frames per second to take [10]")
-    run.add_argument("--segmenter", help="segmenter, by name [background]")
+    run.add_argument("--segmenter", help="segmenter, by name [tailor-nano]")
     run.add_argument("--model", help="behaviour model, by name [rules]")
     run.add_argument("--window", type=float, metavar="SECONDS", help="review window's width [3.0]")
     run.set_defaults(command=_run)

@@ -19,6 +19,14 @@ def _no_worker_waits() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _segmenter_without_an_environment_of_its_own() -> Iterator[None]:
+    """`make test` has no SAM2 environment; tests marked sam2 name their segmenter."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAILOR_SEGMENTER", "background")
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real recordings beside the project; tests that need it skip visibly without it."""

@@ -27,7 +27,7 @@ WITH_NEST = {"template": "mouse_nest", "points": {"nest": list(NEST)}}
 @pytest.fixture(autouse=True)
 def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TAILOR_HOME", str(tmp_path / "home"))
-    for name in ("TAILOR_TEMPLATES", "TAILOR_SEGMENTER", "TAILOR_ARTIFACTS", "TAILOR_DRIVE_ROOT"):
+    for name in ("TAILOR_TEMPLATES", "TAILOR_ARTIFACTS", "TAILOR_DRIVE_ROOT"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -27,7 +27,7 @@ NO_DATA = "no data"
 @pytest.fixture(autouse=True)
 def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TAILOR_HOME", str(tmp_path / "home"))
-    for name in ("TAILOR_TEMPLATES", "TAILOR_SEGMENTER", "TAILOR_POSTGRES_URL"):
+    for name in ("TAILOR_TEMPLATES", "TAILOR_POSTGRES_URL"):
         monkeypatch.delenv(name, raising=False)
 
 

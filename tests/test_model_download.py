@@ -744,7 +744,8 @@ def test_the_list_says_which_weights_are_here_and_whether_they_are_right(
     write_models(tmp_path / "home", entry_for(fetch.server))
     rows = listed(capsys)
     assert rows["background"]["weights"] == "none needed"
-    assert rows["background"]["default"] is True
+    assert rows["tailor-nano"]["default"] is True
+    assert rows["tailor-nano"]["weights"] == "verified", "they come with tailor"
     assert rows["sam2.1-hiera-tiny"]["weights"] == rows["ours"]["weights"] == "missing"
     assert rows["ours"]["path"] == str(fetch.place)
     fetch.leave_part(400_000)
@@ -765,7 +766,7 @@ def test_the_table_has_one_line_for_each_model_and_marks_the_default(
     assert main(["models"]) == 0
     found = capsys.readouterr()
     lines = found.out.splitlines()
-    assert len(lines) == 6
+    assert len(lines) == 7
     (marked,) = (line for line in lines if "(default)" in line)
     for words in ("sam2.1-hiera-tiny", "156.0 MB", "1024 px", "Apache-2.0", "not here", "39 M"):
         assert words in marked

@@ -27,6 +27,7 @@ from resources.worker_process import worker_environment
 from sam2_worker.request import Click, ModelSpec, WorkerRequest
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.mask_file import MaskReader
+from tailor_assets.compute.mask_state import MaskState
 from tailor_assets.compute.prompts import ObjectPrompt
 
 # A worker, its child, and a grandchild that left the worker's session. All shrug off SIGTERM.
@@ -378,14 +379,16 @@ def test_a_point_for_an_object_that_the_template_lacks_is_refused(tmp_path: Path
         )
 
 
-def test_sam2_without_any_point_is_refused_before_a_worker_starts(tmp_path: Path) -> None:
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "sam2.1_hiera_tiny.pt").touch()
+def test_a_video_without_an_animal_has_empty_masks_and_starts_no_worker(tmp_path: Path) -> None:
     request = replace(_segmentation(tmp_path), prompts=[])
-    with pytest.raises(PermanentProblem, match="needs a point on each object"):
-        Segmenter(home=str(tmp_path)).segment(
-            dg.build_asset_context(), "sam2.1-hiera-tiny", request
-        )
+    segmenter = Segmenter(home=str(tmp_path), sam2_python=str(tmp_path / "nowhere" / "python"))
+    report = segmenter.segment(dg.build_asset_context(), "tailor-nano", request)
+    assert report["frames_tracked"] == 0
+    with MaskReader(request.masks_path) as reader:
+        assert reader.source_frame.tolist() == list(request.source_frames)
+        for name, _ in request.objects:
+            assert not reader.area(name).any()
+            assert {MaskState(state) for state in reader.state(name)} == {MaskState.LOST}
 
 
 def test_an_unknown_segmenter_is_refused_with_the_known_names(tmp_path: Path) -> None:
