@@ -181,7 +181,7 @@ def test_too_much_memory_hands_over_without_losing_a_frame(tmp_path: Path) -> No
         timestamps_s,
         "decord",
         in_use,
-        decord_bytes=80_000_000,
+        decord_bytes=60_000_000,
     )
     held, by = [], []
     for item in pictures:
@@ -206,11 +206,10 @@ def test_a_slow_reader_fills_no_memory_by_either(
         tmp_path / "a.mp4", frames=600, size=(640, 480), keyframe_every=keyframe_every
     )
     for wish, expected in (("decord", decoder), ("pyav", "pyav")):
-        # On a busy machine decord's own threads run farther ahead of the reader than on an idle one.
-        grown, by, reason = _growth_of_a_slow_reader(path, wish, 320_000_000, 0.002)
+        grown, by, reason = _growth_of_a_slow_reader(path, wish, 240_000_000, 0.002)
         assert by == expected, reason
         assert wish == "pyav" or why in reason
-        assert grown < (320e6 if by == "decord" else 80e6)  # all pictures would be 550 MB
+        assert grown < (240e6 if by == "decord" else 80e6)  # all pictures would be 550 MB
 
 
 @needs_decord
