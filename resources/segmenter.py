@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import numpy as np
@@ -22,6 +22,9 @@ from resources.weights_check import WeightsCheck
 from sam2_worker.request import ENGINE_VERSION, Click, EngineSettings
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.prompts import ObjectKind, ObjectPrompt
+
+if TYPE_CHECKING:
+    from tailor_assets.compute.mask_writer import MaskWriter
 
 __all__ = ["EngineSettings", "KnownMasks", "SegmentationRequest", "Segmenter"]
 
@@ -189,17 +192,21 @@ def _clicks(request: SegmentationRequest) -> tuple[Click, ...]:
     )
 
 
-def write_empty_masks(name: str, request: SegmentationRequest) -> dict[str, Any]:
-    """Write ``request.masks_path`` of a video in which there is nothing: that is an answer, too."""
+def _masks_writer(name: str, request: SegmentationRequest) -> "MaskWriter":
     from tailor_assets.compute.mask_writer import MaskWriter
 
-    with MaskWriter(
+    return MaskWriter(
         request.masks_path,
         objects=[object_name for object_name, _ in request.objects],
         height=request.height,
         width=request.width,
         segmenter=name,
-    ) as writer:
+    )
+
+
+def write_empty_masks(name: str, request: SegmentationRequest) -> dict[str, Any]:
+    """Write ``request.masks_path`` of a video in which there is nothing: that is an answer, too."""
+    with _masks_writer(name, request) as writer:
         for frame, time_s in zip(request.source_frames, request.timestamps_s, strict=True):
             writer.append(source_frame=int(frame), timestamp_s=float(time_s), masks={}, scores={})
     return {
@@ -217,16 +224,9 @@ def segment_with_background_model(
 ) -> dict[str, Any]:
     """Write ``request.masks_path`` with the background model, in this process; return metadata."""
     from tailor_assets.compute.background.background_segmenter import segment_with_background
-    from tailor_assets.compute.mask_writer import MaskWriter
 
     started = time.monotonic()
-    with MaskWriter(
-        request.masks_path,
-        objects=[object_name for object_name, _ in request.objects],
-        height=request.height,
-        width=request.width,
-        segmenter=name,
-    ) as writer:
+    with _masks_writer(name, request) as writer:
         segment_with_background(
             request.video_path,
             source_frames=request.source_frames,

@@ -3,7 +3,7 @@
 SAM2's encoder takes any trunk that gives four maps at strides 4, 8, 16 and 32 (EdgeTAM puts a
 RepViT there, arXiv:2501.07256). Convolutions (He et al., Deep Residual Learning,
 arXiv:1512.03385) know from the start what a transformer must first learn from many pictures, that
-a mouse is a mouse wherever it is; and on a processor they are several times faster at these sizes.
+a mouse is a mouse wherever it is.
 """
 
 from collections.abc import Sequence

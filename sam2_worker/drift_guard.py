@@ -166,18 +166,19 @@ class DriftGuard:
             # the same.
             self._objects[name] = _Object(self._objects[name].kind, UsualArea(self._dt))
         present = {n: m for n, m in seen.items() if not self._is_lost(m) and not self._fills(n, m)}
-        for name in self._strays(present, {*clicked, *refound}):
-            del present[name]
+        prompted = {*clicked, *refound}
+        strays = self._strays(present, prompted)
+        present = {name: measured for name, measured in present.items() if name not in strays}
         partners = self._partners(present)
-        leapt = self._leapt(step, present, {*clicked, *refound})
-        exchanged = self._exchanged(step, present, partners, {*clicked, *refound})
+        leapt = self._leapt(step, present, prompted)
+        exchanged = self._exchanged(step, present, partners, prompted)
         out = {}
         for name, measured in seen.items():
             own = self._objects[name]
             if name not in present:
                 own.odd_since = None
-                fills = not self._is_lost(measured) and self._fills(name, measured)
-                verdict = _NOT_KEPT[MaskState.EXPLODED if fills else MaskState.LOST]
+                gone = name in strays or self._is_lost(measured)
+                verdict = _NOT_KEPT[MaskState.LOST if gone else MaskState.EXPLODED]
             elif name in clicked:
                 verdict = self._clicked(own, step, measured)
             elif name in refound:

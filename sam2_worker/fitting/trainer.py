@@ -81,7 +81,7 @@ class Trainer:
             stage, through = self.recipe.stage_of(self.step)
             self._enter(stage)
             rate = self._rate(stage, through)
-            self._take_step(batch, rate, log)
+            self._take_step(batch, stage, rate, log)
             self.step += 1
             log.write(self.step, self.recipe.steps, stage, rate)
             now = time.monotonic()
@@ -94,7 +94,7 @@ class Trainer:
                 return
         self._save()
 
-    def _take_step(self, batch: Batch, rate: float, log: TrainLog) -> None:
+    def _take_step(self, batch: Batch, stage: Stage, rate: float, log: TrainLog) -> None:
         # Chance that is the model's own (corrections) follows from the step, like the batch.
         torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
         batch = _on(batch, self._device)
@@ -107,8 +107,7 @@ class Trainer:
                 click_again=self._later_click(batch),
             )  # fmt: skip
             scene = scene_loss(self._scene(clip.features), batch.scene.flatten(0, 1))
-        assert self._stage is not None
-        loss = _loss_of(clip, batch.truth, scene, self._stage.others)
+        loss = _loss_of(clip, batch.truth, scene, stage.others)
         self._optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         torch.nn.utils.clip_grad_norm_(self._parameters(), self.recipe.gradient_limit)
