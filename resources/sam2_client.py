@@ -11,7 +11,9 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,12 +84,7 @@ def run_worker(
     another run instead, as it says; and one that waits is taken where ``may_reuse``.
     """
     heard = 0
-    with dg.open_pipes_session(
-        context=context,
-        context_injector=dg.PipesTempFileContextInjector(),
-        message_reader=dg.PipesTempFileMessageReader(),
-        extras=dict(extras),
-    ) as session:
+    with _open_session(context, extras) as session:
         pipes = session.get_bootstrap_env_vars()
         worker = take_waiting_worker(pipes, stay) if stay and may_reuse else None
         worker = worker or start_worker(command, {**worker_environment(), **pipes}, stay)
@@ -101,6 +98,23 @@ def run_worker(
     messages = tuple(session.get_custom_messages())
     _pass_on(messages, heard, on_progress)
     return WorkerExit(worker.exit_status, messages, worker.reused)
+
+
+@contextmanager
+def _open_session(context: Context, extras: Mapping[str, Any]) -> Iterator[dg.PipesSession]:
+    with ExitStack() as opened:
+        with warnings.catch_warnings():
+            # Of Dagster's own doing, in this pinned version, whoever opens a session.
+            warnings.simplefilter("ignore", dg.PreviewWarning)
+            session = opened.enter_context(
+                dg.open_pipes_session(
+                    context=context,
+                    context_injector=dg.PipesTempFileContextInjector(),
+                    message_reader=dg.PipesTempFileMessageReader(),
+                    extras=dict(extras),
+                )
+            )
+        yield session
 
 
 def _pass_on(

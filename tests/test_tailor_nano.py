@@ -32,6 +32,7 @@ def run(video: Path, folder: Path, *arguments: object) -> Path:
         capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
     return Path(done.stdout.strip())
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import tempfile
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -96,9 +95,7 @@ def _as_in_production(
 
     # Pipes wants a real step. Its log lines of every clip would bury what is printed here.
     quiet = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.PreviewWarning)
-        dg.materialize([masks], run_config=quiet)
+    dg.materialize([masks], run_config=quiet)
 
 
 def of_checkpoint(model: ModelSpec, engines: Sequence[str], device: str) -> list[Contender]:
