@@ -42,6 +42,7 @@ uses = 4
 clip_frames = 3
 clip_width = 96
 clip_height = 96
+steps_s = [0.0667]
 [[stages]]
 name = "one"
 steps = 3
@@ -55,6 +56,8 @@ most_share = 0.2
 whole = 0.2
 wear = 0.5
 others = 0.25
+away = 0.2
+hidden = 0.2
 [[stages]]
 name = "three"
 steps = 3
@@ -68,6 +71,8 @@ most_share = 0.2
 whole = 0.2
 wear = 0.5
 others = 0.25
+away = 0.2
+hidden = 0.2
 """
 
 
@@ -136,7 +141,7 @@ def views_of_a_known_clip(_: Path) -> Any:
     for t in range(6):
         clip[t, 40 + 4 * t : 70 + 4 * t, 50:90, :3] = 220
         clip[t, 40 + 4 * t : 70 + 4 * t, 50:90, 3] = 1
-    stage = Stage("moving", 1, 64, 4, 1, 1e-3, 1e-3, 0.01, 0.2, 0.3, 0.5, 0.0)
+    stage = Stage("moving", 1, 64, 4, 1, 1e-3, 1e-3, 0.01, 0.2, 0.3, 0.5, 0.0, 0.1, 0.0)
     inside, agreeing, absent = [], [], 0
     for seed in range(200):
         view = make_view(np.random.default_rng(seed), clip, stage)
@@ -157,6 +162,26 @@ def views_of_a_known_clip(_: Path) -> Any:
         "absent": absent / 200, "click_in_mask": float(np.mean(np.array(inside) > 0)),
         "least_contrast": float(np.quantile(agreeing, 0.02)), "views": len(agreeing),
     }  # fmt: skip
+
+
+def views_of_a_hidden_object(_: Path) -> Any:
+    """The square at rest, covered for a while: in how many views, and is it seen before and after?"""
+    clip = np.full((6, 120, 160, 4), 40, np.uint8)
+    clip[..., 3] = 0
+    clip[:, 40:70, 50:90, :3] = 220
+    clip[:, 40:70, 50:90, 3] = 1
+    stage = Stage("hidden", 1, 64, 6, 1, 1e-3, 1e-3, 0.05, 0.2, 0.0, 0.0, 0.0, 0.0, 1.0)
+    covered, comes_back, told_in_the_dark = 0, 0, 0
+    for seed in range(60):
+        view = make_view(np.random.default_rng(seed), clip, stage)
+        seen = view.truth[:, 0].sum((1, 2))
+        if not seen[0]:
+            continue  # a view of bare floor
+        gone = seen < 0.3 * seen[0]
+        covered += bool(gone.any())
+        comes_back += bool(gone.any() and not gone[-1])
+        told_in_the_dark += int((~np.isnan(view.clicks[seen == 0, 0, 0])).sum())
+    return {"covered": covered, "comes_back": comes_back, "told_in_the_dark": told_in_the_dark}
 
 
 def unrolled_and_streamed(folder: Path) -> Any:
@@ -231,7 +256,7 @@ def exported(folder: Path) -> Any:
 
     trainer = _train(folder, [2])
     path = folder / "weights.safetensors"
-    write_weights(path, trainer.average, CONFIG, trainer.recipe, [{"step": 2}])
+    write_weights(path, trainer.average, CONFIG, [{"record": [{"step": 2}]}])
     model = load_model(ModelSpec("ours", str(CONFIG), str(path)), torch.device("cpu"))
     loaded = model.state_dict()
     with safe_open(path, "pt") as file:
@@ -242,8 +267,7 @@ def exported(folder: Path) -> Any:
             for name in trainer.average
         ),
         "bytes": path.stat().st_size,
-        "record": json.loads(said["record"]),
-        "steps": [stage["steps"] for stage in json.loads(said["recipe"])["stages"]],
+        "trainings": json.loads(said["trainings"]),
         "config": said["config"] == CONFIG.read_text(),
     }
 
@@ -253,7 +277,7 @@ def begun_with_weights(folder: Path) -> Any:
     cpu, recipe = torch.device("cpu"), read_recipe(_recipe(folder))
     trainer = Trainer(folder / "first", CONFIG, recipe, cpu)
     path = folder / "weights.safetensors"
-    write_weights(path, trainer.average, CONFIG, trainer.recipe, [])
+    write_weights(path, trainer.average, CONFIG, [{"record": [{"step": 7}]}])
     second = Trainer(folder / "second", CONFIG, recipe, cpu, begin_with=path)
     said = []
     for wrong in (folder / "nothing", folder / "recipe.toml"):
@@ -266,6 +290,7 @@ def begun_with_weights(folder: Path) -> Any:
             float((second.average[name] - trainer.average[name].half()).abs().max())
             for name in trainer.average
         ),
+        "earlier": second.earlier,
         "no_file": said[0],
         "no_weights": said[1],
     }

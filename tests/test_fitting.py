@@ -57,6 +57,15 @@ def test_the_truth_of_a_view_is_where_the_animal_is_in_its_pictures(
     assert 0.01 < found["absent"] < 0.15
 
 
+def test_an_object_is_hidden_for_a_while_and_nobody_points_at_it_then(
+    ask: Callable[[str], Any],
+) -> None:
+    found = ask("views_of_a_hidden_object")
+    assert found["covered"] > 30
+    assert found["comes_back"] > 10
+    assert found["told_in_the_dark"] == 0
+
+
 def test_the_training_takes_the_steps_of_the_tracker(ask: Callable[[str], Any]) -> None:
     found = ask("unrolled_and_streamed")
     assert found["spread"] > 0.01
@@ -81,14 +90,14 @@ def test_the_tracker_loads_what_the_training_wrote(ask: Callable[[str], Any]) ->
     found = ask("exported")
     assert found["difference"] == 0
     assert found["bytes"] <= 12_000_000
-    assert found["record"] == [{"step": 2}]
-    assert found["steps"] == [3, 3]
+    assert found["trainings"] == [{"record": [{"step": 2}]}]
     assert found["config"]
 
 
 def test_a_training_can_begin_with_published_weights(ask: Callable[[str], Any]) -> None:
     found = ask("begun_with_weights")
     assert found["difference"] == 0
+    assert found["earlier"] == [{"record": [{"step": 7}]}]  # nobody forgets where they come from
     assert "does not hold published weights" in found["no_file"]
     assert "does not hold published weights" in found["no_weights"]
 

@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from tailor_assets.compute.errors import PermanentProblem
@@ -73,7 +74,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.export is not None:
         log = arguments.folder / LOG
         record = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-        write_weights(arguments.export, trainer.average, arguments.config, trainer.recipe, record)
+        trainings = [*trainer.earlier, {"recipe": asdict(trainer.recipe), "record": record}]
+        write_weights(arguments.export, trainer.average, arguments.config, trainings)
         print(f"{arguments.export}: the weights after {trainer.step} steps")
         return 0
     stop = StopRequest()

@@ -29,6 +29,17 @@ class Batch:
     is_nest: torch.Tensor
     scene: torch.Tensor
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same on another device."""
+        return Batch(*(part.to(device, non_blocking=True) for part in self._parts()))
+
+    def pin_memory(self) -> "Batch":
+        """The same in memory that a GPU copies from while the processor goes on."""
+        return Batch(*(part.pin_memory() for part in self._parts()))
+
+    def _parts(self) -> list[torch.Tensor]:
+        return [getattr(self, name) for name in self.__dataclass_fields__]
+
 
 class _Steps(torch.utils.data.Dataset):
     def __init__(self, folder: Path, recipe: Recipe) -> None:
@@ -62,7 +73,9 @@ def _together(views: list[View]) -> Batch:
     )
 
 
-def batches(folder: Path, recipe: Recipe, steps: range, workers: int) -> Iterator[Batch]:
+def batches(
+    folder: Path, recipe: Recipe, steps: range, workers: int, *, pinned: bool = False
+) -> Iterator[Batch]:
     """The batches of ``steps``, in order, each the same however often and by whom it is made."""
     return iter(
         torch.utils.data.DataLoader(
@@ -70,6 +83,7 @@ def batches(folder: Path, recipe: Recipe, steps: range, workers: int) -> Iterato
             batch_size=None,
             sampler=steps,
             num_workers=workers,
+            pin_memory=pinned,
             prefetch_factor=4 if workers else None,
             # A forked process would inherit torch's threads in an unknown state.
             multiprocessing_context="spawn" if workers else None,

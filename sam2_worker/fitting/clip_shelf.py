@@ -15,7 +15,6 @@ from tailor_assets.compute.simulation.training_clip import simulate_clip
 
 # Seeds below this one are for training; the benchmark's held-out clips begin far above it.
 _MOST_CLIPS = 100_000_000
-_STEPS_S = (1 / 30, 1 / 30, 1 / 25, 1 / 15, 1 / 10)
 ANIMAL_BITS = 4  # bodies of up to four animals, one bit of the label plane each
 NEST_BIT = 4
 
@@ -70,7 +69,7 @@ class ClipShelf:
             frames=recipe.clip_frames,
             width=recipe.clip_width,
             height=recipe.clip_height,
-            step_s=float(chance.choice(_STEPS_S)),
+            step_s=float(chance.choice(recipe.steps_s)),
         )
         count, height, width, _ = clip.frames.shape
         packed = np.zeros((count, height, width, 4), np.uint8)

@@ -20,6 +20,8 @@ class Stage:
     ``whole`` of the views, is the whole picture. ``wear``: share of the views that another camera
     took, with other light, colours, focus and noise; the others are as they were rendered.
     ``others``: how much the candidates that are not the best of an answer's three are taught, too.
+    ``away``: share of the views of several frames that look away from the object for a while;
+    ``hidden``: of those in which something lies on top of it for a while.
     """
 
     name: str
@@ -34,6 +36,8 @@ class Stage:
     whole: float
     wear: float
     others: float
+    away: float
+    hidden: float
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Recipe:
 
     ``shelf`` rendered clips are in use at a time, and each goes into about ``uses`` views before
     newer ones have taken its place. ``clip_frames``, ``clip_width`` and ``clip_height`` say what is
-    rendered; ``correction`` is the share of steps with a second click on the first frame,
+    rendered, ``steps_s`` how many seconds may lie between two frames; ``correction`` is the share of steps with a second click on the first frame,
     ``later_click`` of those with a click in mid-clip; ``averaging`` is the decay of the weights'
     moving average, which is what is exported.
     """
@@ -59,6 +63,7 @@ class Recipe:
     clip_frames: int
     clip_width: int
     clip_height: int
+    steps_s: tuple[float, ...]
     stages: tuple[Stage, ...]
 
     @property
@@ -91,10 +96,11 @@ def read_recipe(path: Path = DEFAULT_RECIPE, scale: int = 1) -> Recipe:
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         stages = tuple(Stage(**stage) for stage in values.pop("stages"))
-        recipe = Recipe(**values, stages=stages)
+        steps_s = tuple(float(step) for step in values.pop("steps_s"))
+        recipe = Recipe(**values, steps_s=steps_s, stages=stages)
     except OSError as error:
         raise PermanentProblem(f"The recipe {path} cannot be read ({error.strerror}).") from None
-    except (tomllib.TOMLDecodeError, TypeError, KeyError) as error:
+    except (tomllib.TOMLDecodeError, TypeError, ValueError, KeyError) as error:
         raise PermanentProblem(
             f"{path} is not a training recipe ({error}): see {DEFAULT_RECIPE.name} for one."
         ) from None

@@ -16,7 +16,7 @@ from sam2_worker.fitting.recipe import Recipe, Stage, recipe_digest
 from sam2_worker.fitting.scene_head import SceneHead, scene_loss
 from sam2_worker.fitting.train_log import TrainLog
 from sam2_worker.fitting.unrolled_tracker import TrackedClip, UnrolledTracker
-from sam2_worker.fitting.weights_file import read_weights
+from sam2_worker.fitting.weights_file import read_trainings, read_weights
 from sam2_worker.model_loading import build_model
 from sam2_worker.precision import choose_dtype
 from sam2_worker.request import ModelSpec
@@ -26,6 +26,8 @@ from tailor_assets.compute.errors import PermanentProblem
 STATE = "state.pt"
 LOG = "log.jsonl"
 _SAVE_EVERY_S = 120.0
+# A GPU works ahead of its program but for the steps whose numbers are asked for.
+_LOOK_EVERY = 5
 
 
 class Trainer:
@@ -58,11 +60,15 @@ class Trainer:
         self._scene: SceneHead
         self._optimizer: torch.optim.Optimizer
         self._moments: dict[str, Any] | None = None
+        self.earlier: list[Any] = []
         self._scene_weights: dict[str, torch.Tensor] | None = None
         if (folder / STATE).exists():
             self._load()
             return
-        self._weights = self._fresh_weights() if begin_with is None else read_weights(begin_with)
+        if begin_with is None:
+            self._weights = self._fresh_weights()
+        else:
+            self._weights, self.earlier = read_weights(begin_with), read_trainings(begin_with)
         self._average = {name: weight.clone() for name, weight in self._weights.items()}
 
     @property
@@ -77,7 +83,8 @@ class Trainer:
         shelf = ClipShelf(self._folder / "clips", self.recipe)
         saved = time.monotonic()
         steps = range(self.step, self.recipe.steps)
-        for batch in batches(self._folder / "clips", self.recipe, steps, workers):
+        pinned = self._device.type == "cuda"
+        for batch in batches(self._folder / "clips", self.recipe, steps, workers, pinned=pinned):
             stage, through = self.recipe.stage_of(self.step)
             self._enter(stage)
             rate = self._rate(stage, through)
@@ -97,14 +104,15 @@ class Trainer:
     def _take_step(self, batch: Batch, stage: Stage, rate: float, log: TrainLog) -> None:
         # Chance that is the model's own (corrections) follows from the step, like the batch.
         torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
-        batch = _on(batch, self._device)
+        click_again = self._later_click(batch)
+        batch = batch.to(self._device)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(self._device.type, self._dtype, self._dtype is not torch.float32):
             clip = self._tracker.run(
                 batch.pictures, batch.clicks, batch.view_of, batch.truth,
                 correct=float(torch.rand(())) < self.recipe.correction,
-                click_again=self._later_click(batch),
+                click_again=click_again,
             )  # fmt: skip
             scene = scene_loss(self._scene(clip.features), batch.scene.flatten(0, 1))
         loss = _loss_of(clip, batch.truth, scene, stage.others)
@@ -117,7 +125,8 @@ class Trainer:
         with torch.no_grad():
             now = {n: w for n, w in self._model.state_dict().items() if w.is_floating_point()}
             torch._foreach_lerp_([self._average[n] for n in now], list(now.values()), 1 - decay)
-        log.add(loss, batch, clip)
+        if self.step % _LOOK_EVERY == 0:
+            log.add(loss, batch, clip)
 
     def _later_click(self, batch: Batch) -> int | None:
         if float(torch.rand(())) >= self.recipe.later_click:
@@ -177,6 +186,7 @@ class Trainer:
     def _save(self) -> None:
         state = {
             "step": self.step,
+            "earlier": self.earlier,
             "recipe": self._digest,
             "model": self._model.state_dict(),
             "average": self._average,
@@ -199,13 +209,9 @@ class Trainer:
                 f"The training in {self._folder} was begun with another recipe: go on with that "
                 "one, or name another folder."
             )
-        self.step = state["step"]
+        self.step, self.earlier = state["step"], state["earlier"]
         self._weights, self._average = state["model"], state["average"]
         self._moments, self._scene_weights = state["moments"], state["scene"]
-
-
-def _on(batch: Batch, device: torch.device) -> Batch:
-    return Batch(*(getattr(batch, name).to(device) for name in batch.__dataclass_fields__))
 
 
 def _loss_of(clip: TrackedClip, truth: torch.Tensor, scene: torch.Tensor, others: float) -> Loss:

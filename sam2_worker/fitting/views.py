@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from sam2_worker.fitting.clip_shelf import ANIMAL_BITS, NEST_BIT
+from sam2_worker.fitting.cover import Cover
 from sam2_worker.fitting.recipe import Stage
 
 MASK_STRIDE = 4  # the network's masks have a quarter of its input's side
@@ -72,18 +73,25 @@ def make_view(rng: np.random.Generator, clip: np.ndarray, stage: Stage) -> View:
     truth = np.zeros((frames, max(len(objects), 1), coarse, coarse), np.float32)
     scene = np.zeros((frames, 2, coarse, coarse), np.float32)
     clicks = np.full((frames, max(len(objects), 1), 2), np.nan, np.float32)
+    cover, covered = None, range(0)
+    if objects and frames > 1 and rng.random() < stage.hidden:
+        cover, covered = Cover(rng, clip[times[0]], objects[0]), _some_frames(rng, frames)
+    turned = _Turn(mirror, turn, size)
+    planes = [((1 << ANIMAL_BITS) - 1), 1 << NEST_BIT, *(1 << bit for bit in objects)]
     for t, time in enumerate(times):
-        crop = _cut(clip[time], path[t], padding, grey)
-        crop = np.rot90(crop[:, ::-1] if mirror else crop, turn)
-        label = np.ascontiguousarray(crop[..., 3])
-        picture = _resized(np.ascontiguousarray(crop[..., :3]), size)
+        frame = clip[time]
+        if cover is not None and t in covered:
+            frame = cover.lie_on(frame, objects[0])
+        crop = _cut(frame, path[t], padding, grey)
+        picture = np.ascontiguousarray(turned.picture(_resized(crop, size)[..., :3]))
         pictures[t] = picture if camera is None else camera.take(picture)
-        for place, bits in enumerate(((1 << ANIMAL_BITS) - 1, 1 << NEST_BIT)):
-            scene[t, place] = _resized(((label & bits) > 0).astype(np.float32), coarse)
-        for k, bit in enumerate(objects):
-            mask = (label >> bit) & 1
-            truth[t, k] = _resized(mask.astype(np.float32), coarse)
-            clicks[t, k] = _click(rng, mask, size)
+        label = np.ascontiguousarray(crop[..., 3])
+        masks = [cv2.threshold(label & bits, 0, 255, cv2.THRESH_BINARY)[1] for bits in planes]
+        shares = turned.picture(_shares(cv2.merge(masks), size))
+        scene[t] = shares[..., :2].transpose(2, 0, 1)
+        for k, mask in enumerate(masks[2:]):
+            truth[t, k] = shares[..., 2 + k]
+            clicks[t, k] = turned.point(_click(rng, mask, size))
     for k in range(truth.shape[1]):
         if np.isnan(clicks[0, k, 0]):
             # Nothing here to click on (or it went out of the view): the answer to learn is "absent".
@@ -161,17 +169,41 @@ def _crop_path(
         box = _around(x, y, across, down, width, height)
     path = [box] * frames
     way = rng.random()
-    if frames == 1 or way < 0.45:
+    if frames == 1:
         return path
-    if way < 0.75 and objects:
+    if way >= 1 - stage.away:
+        # The view looks away for a while: the object is gone, and then there again.
+        far = rng.choice([-1, 1], 2) * rng.uniform(0.6, 1.0, 2) * [box.width, box.height]
+        gone = _some_frames(rng, frames)
+        back = box
+        if objects and gone.stop < frames and rng.random() < 0.5:
+            back = _elsewhere(rng, labels[gone.stop], objects[0], box)
+        return [
+            box.moved(*far) if t in gone else (back if t >= gone.stop else box)
+            for t in range(frames)
+        ]
+    if way < 0.3 and objects:
         return _following(rng, labels, objects[0], box)
-    if way < 0.88:
+    if way < 0.43:
         return [box.moved(*rng.normal(0, 0.01 * box.width, 2)) for _ in range(frames)]
-    # The view looks away for a while: the object is gone, and then there again.
-    away = box.moved(*(rng.choice([-1, 1], 2) * rng.uniform(0.6, 1.0, 2) * [box.width, box.height]))
+    return path
+
+
+def _elsewhere(rng: np.random.Generator, label: np.ndarray, bit: int, box: _Box) -> _Box:
+    """Where a search finds the object again: somewhere in the view, a little nearer or further."""
+    by = math.exp(rng.uniform(-0.3, 0.5))
+    aside = rng.uniform(-0.35, 0.35, 2) * by * [box.width, box.height]
+    now = _extent(label, bit)
+    if now is None:
+        return box
+    middle = box.moved(now[0] - box.left - box.width / 2, now[1] - box.top - box.height / 2)
+    return middle.scaled(by).moved(*aside)
+
+
+def _some_frames(rng: np.random.Generator, frames: int) -> range:
+    """One frame or more in a row, but never frame 0."""
     first = int(rng.integers(1, frames))
-    last = int(rng.integers(first + 1, frames + 1))
-    return [away if first <= t < last else box for t in range(frames)]
+    return range(first, int(rng.integers(first + 1, frames + 1)))
 
 
 def _following(rng: np.random.Generator, labels: np.ndarray, bit: int, box: _Box) -> list[_Box]:
@@ -219,28 +251,38 @@ def _cut(frame: np.ndarray, box: _Box, padding: str, grey: int) -> np.ndarray:
         return part
     before = (rows.start - top, columns.start - left)
     after = (bottom - rows.stop, right - columns.stop)
-    # A mirrored animal is no other animal, so its label is mirrored too.
-    picture_border, label_border = {
-        "edge": (cv2.BORDER_REPLICATE, cv2.BORDER_CONSTANT),
-        "mirror": (cv2.BORDER_REFLECT, cv2.BORDER_REFLECT),
-        "grey": (cv2.BORDER_CONSTANT, cv2.BORDER_CONSTANT),
-    }[padding]
-    part = np.ascontiguousarray(part)
     edges = (before[0], after[0], before[1], after[1])
-    picture = cv2.copyMakeBorder(part[..., :3], *edges, picture_border, value=(grey,) * 3)
-    label = cv2.copyMakeBorder(part[..., 3], *edges, label_border, value=0)
-    return np.dstack([picture, label])
+    border = {
+        "edge": cv2.BORDER_REPLICATE, "mirror": cv2.BORDER_REFLECT, "grey": cv2.BORDER_CONSTANT
+    }[padding]  # fmt: skip
+    part = np.ascontiguousarray(part)
+    whole = cv2.copyMakeBorder(part, *edges, border, value=(grey, grey, grey, 0))
+    if padding == "edge":
+        # A mirrored animal is one, and its label is mirrored with it; one smeared out is none.
+        label = whole[..., 3]
+        label[: before[0]] = label[before[0] + part.shape[0] :] = 0
+        label[:, : before[1]] = label[:, before[1] + part.shape[1] :] = 0
+    return whole
 
 
 def _resized(picture: np.ndarray, size: int) -> np.ndarray:
-    smaller = size * size < picture.shape[0] * picture.shape[1]
-    kind = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    # Exact means over areas take ten times as long, and show only where much is made small.
+    much_smaller = 2.5 * size * size < picture.shape[0] * picture.shape[1]
+    kind = cv2.INTER_AREA if much_smaller else cv2.INTER_LINEAR
     return cv2.resize(picture, (size, size), interpolation=kind)
+
+
+def _shares(masks: np.ndarray, size: int) -> np.ndarray:
+    """What masks uint8 ``[h, w, N]`` of 0 and 255 cover of the mask pixels of a view of ``size``."""
+    whole = cv2.resize(masks, (size, size), interpolation=cv2.INTER_LINEAR)
+    coarse = size // MASK_STRIDE
+    covered = cv2.resize(whole, (coarse, coarse), interpolation=cv2.INTER_AREA)
+    return covered.astype(np.float32) / 255
 
 
 def _click(rng: np.random.Generator, mask: np.ndarray, size: int) -> tuple[float, float]:
     """A point (x, y) of a mask uint8 ``[h, w]``, scaled to ``size``; NaN where it is too small."""
-    area = int(mask.sum())
+    area = cv2.countNonZero(mask)
     if area < _LEAST_TO_CLICK / 2:
         return math.nan, math.nan
     if rng.random() < 0.4:  # where a person would click
@@ -258,6 +300,24 @@ def _click_beside(rng: np.random.Generator, taken: np.ndarray, size: int) -> tup
     place = int(rng.choice(free)) if len(free) else 0
     row, column = divmod(place, taken.shape[1])
     return (column + 0.5) * MASK_STRIDE, (row + 0.5) * MASK_STRIDE
+
+
+class _Turn:
+    """A square mirrored or not, then turned by quarters against the clock."""
+
+    def __init__(self, mirror: bool, quarters: int, size: int) -> None:
+        self._mirror, self._quarters, self._size = mirror, quarters, size
+
+    def picture(self, square: np.ndarray) -> np.ndarray:
+        return np.rot90(square[:, ::-1] if self._mirror else square, self._quarters)
+
+    def point(self, at: tuple[float, float]) -> tuple[float, float]:
+        x, y = at
+        if self._mirror:
+            x = self._size - x
+        for _ in range(self._quarters):
+            x, y = y, self._size - x
+        return x, y
 
 
 class _Camera:

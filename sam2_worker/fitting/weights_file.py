@@ -1,23 +1,22 @@
 """The published weights: fp16 safetensors that carry their configuration and training record."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sam2_worker.fitting.recipe import Recipe
 from tailor_assets.compute.errors import PermanentProblem
 
 
 def write_weights(
-    path: Path, weights: dict[str, torch.Tensor], config: Path, recipe: Recipe, record: list[Any]
+    path: Path, weights: dict[str, torch.Tensor], config: Path, trainings: list[Any]
 ) -> None:
     """Write ``weights`` (any float type, any device) to ``path`` as float16.
 
-    The file's metadata has ``format_version``, ``config`` (the YAML), ``recipe`` and ``record``
-    (lines of the training's log), the last two as JSON.
+    The file's metadata has ``format_version``, ``config`` (the YAML) and, as JSON, ``trainings``:
+    for each training that began with the weights of the one before, its ``recipe`` and its
+    ``record`` (the lines of its log).
     """
     from safetensors.torch import save_file
 
@@ -27,10 +26,9 @@ def write_weights(
         half,
         part,
         metadata={
-            "format_version": "1",
+            "format_version": "2",
             "config": config.read_text(encoding="utf-8"),
-            "recipe": json.dumps(asdict(recipe)),
-            "record": json.dumps(record),
+            "trainings": json.dumps(trainings),
         },
     )
     part.chmod(0o644)  # safetensors makes it for its owner alone
@@ -49,3 +47,12 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
             f"{path} does not hold published weights ({error}): name a safetensors file that "
             "--export wrote."
         ) from None
+
+
+def read_trainings(path: Path) -> list[Any]:
+    """What ``write_weights`` was given as ``trainings``; empty where the file has none."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as stream:
+        metadata = stream.metadata() or {}
+    return list(json.loads(metadata.get("trainings", "[]")))
