@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import conv2d, relu
+from torch.nn.functional import relu
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from sam2_worker.packed_conv import Activation, PackedConv
 
 
 class ConvTrunk(nn.Module):
@@ -70,17 +72,20 @@ class ResidualBlock(nn.Module):
 class FoldedConvTrunk:
     """A trained ``ConvTrunk`` for inference: normalisation is part of the convolutions' weights."""
 
-    def __init__(self, trunk: ConvTrunk) -> None:
-        """Take the weights of ``trunk`` as they are now, on its device."""
+    def __init__(self, trunk: ConvTrunk, dtype: torch.dtype) -> None:
+        """Take the weights of ``trunk`` as they are now, on its device, to compute in ``dtype``."""
         with torch.inference_mode():
-            self._stem = (_Folded(trunk.stem[0]), _Folded(trunk.stem[2]))
-            self._stages = [[_FoldedBlock(block) for block in stage] for stage in trunk.stages]
+            self._stem = (
+                _folded(trunk.stem[0], dtype, "relu"),
+                _folded(trunk.stem[2], dtype, "relu"),
+            )
+            self._stages = [[_FoldedBlock(block, dtype) for block in s] for s in trunk.stages]
 
     def __call__(self, pictures: torch.Tensor) -> list[torch.Tensor]:
         """float ``[N, 3, S, S]`` to maps ``[N, H, W, C]`` at strides 4, 8, 16 and 32."""
         x = pictures.contiguous(memory_format=torch.channels_last)
         for conv in self._stem:
-            x = conv(x).relu_()
+            x = conv(x)
         maps = []
         for stage in self._stages:
             for block in stage:
@@ -90,32 +95,30 @@ class FoldedConvTrunk:
 
 
 class _FoldedBlock:
-    def __init__(self, block: Any) -> None:
-        self._first, self._second = _Folded(block.first), _Folded(block.second)
+    def __init__(self, block: Any, dtype: torch.dtype) -> None:
+        self._first = _folded(block.first, dtype, "relu")
+        self._second = _folded(block.second, dtype)
         self._pool: Any = None
         if not isinstance(block.shortcut, nn.Identity):
-            self._pool, self._across = block.shortcut[0], _Folded(block.shortcut[1:])
+            self._pool, self._across = block.shortcut[0], _folded(block.shortcut[1:], dtype)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        y = self._second(self._first(x).relu_())
+        y = self._second(self._first(x))
         return y.add_(x if self._pool is None else self._across(self._pool(x))).relu_()
 
 
-class _Folded:
+def _folded(
+    normed: nn.Sequential, dtype: torch.dtype, activation: Activation = "none"
+) -> PackedConv:
     """A convolution and the normalisation after it as one convolution."""
-
-    def __init__(self, normed: nn.Sequential) -> None:
-        conv: Any = normed[0]
-        norm: Any = normed[1]
-        weight, bias = fuse_conv_bn_weights(
-            conv.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-        )
-        self._weight = weight.detach().contiguous(memory_format=torch.channels_last)
-        self._bias = bias.detach()
-        self._stride, self._padding = conv.stride, conv.padding
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return conv2d(x, self._weight, self._bias, self._stride, self._padding)
+    conv: Any = normed[0]
+    norm: Any = normed[1]
+    weight, bias = fuse_conv_bn_weights(
+        conv.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
+    return PackedConv(
+        weight, bias, dtype, stride=conv.stride[0], padding=conv.padding[0], activation=activation
+    )
 
 
 def _normed(before: int, width: int, *, stride: int = 1, side: int = 3) -> nn.Sequential:

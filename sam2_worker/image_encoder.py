@@ -53,7 +53,7 @@ class ImageEncoder:
         # Feature maps float [N, H, W, C] at strides 4, 8, 16 and 32.
         self.trunk: Callable[[torch.Tensor], list[torch.Tensor]]
         if isinstance(trunk, ConvTrunk):
-            self.trunk = FoldedConvTrunk(trunk)
+            self.trunk = FoldedConvTrunk(trunk, dtype)
         else:
             self.trunk = HieraTrunk(trunk, model.image_size, dtype)
         with torch.inference_mode():

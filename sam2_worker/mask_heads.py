@@ -1,8 +1,7 @@
-"""From fused features to masks, scores and object pointers; and from masks to memories.
+"""From fused features to masks, scores and object pointers.
 
-The official decoder and memory encoder with two changes that are exact: the mask that will be used
-is chosen before it is enlarged to the picture's size (the official code enlarges all three), and
-what every frame without clicks passes to the decoder is computed once.
+The official prompt encoder and decoder; in frames without clicks, which cost the most because there
+are the most of them, tracking_decoder.py's.
 """
 
 from dataclasses import dataclass
@@ -10,9 +9,9 @@ from typing import Any
 
 import torch
 from sam2.modeling.sam2_base import NO_OBJ_SCORE
-from torch.nn.functional import interpolate
 
 from sam2_worker.image_encoder import ImageFeatures
+from sam2_worker.tracking_decoder import TrackingDecoder
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,11 @@ class Prediction:
 class MaskHeads:
     """SAM2's prompt encoder and mask decoder."""
 
-    def __init__(self, model: Any) -> None:
-        """Raises ValueError for an architecture that is not of SAM 2 or 2.1's plan."""
+    def __init__(self, model: Any, dtype: torch.dtype) -> None:
+        """``dtype``: what a GPU multiplies in; a processor decodes in float32, and no slower.
+
+        Raises ValueError for an architecture that is not of SAM 2 or 2.1's plan.
+        """
         if not (model.pred_obj_scores and model.multimask_output_in_sam):
             raise ValueError("the mask decoder is not of SAM 2's plan")
         self._model = model
@@ -51,11 +53,17 @@ class MaskHeads:
             prompts = model.sam_prompt_encoder
             self._image_positions = prompts.get_dense_pe()
             device = self._image_positions.device
-            nothing = PointPrompts(
+            self._nothing = nothing = PointPrompts(
                 torch.zeros(1, 1, 2, device=device),
                 -torch.ones(1, 1, dtype=torch.int32, device=device),
             )
-            self._no_clicks, self._no_mask = self._embed(nothing)
+            sparse, no_mask = self._embed(nothing)
+            self._no_mask = no_mask.flatten(2).transpose(1, 2)
+            self._tracking: TrackingDecoder | None = None
+            if model._use_multimask(False, None):
+                places = self._image_positions[0].flatten(1).T
+                decoded = torch.float32 if device.type == "cpu" else dtype
+                self._tracking = TrackingDecoder(model.sam_mask_decoder, sparse, places, decoded)
 
     def _embed(self, prompts: PointPrompts) -> tuple[torch.Tensor, torch.Tensor]:
         sparse, dense = self._model.sam_prompt_encoder(
@@ -70,8 +78,12 @@ class MaskHeads:
         model = self._model
         batch, tokens, channels = fused.shape
         side = int(tokens**0.5)
+        if prompts is None and self._tracking is not None:
+            decoded = self._tracking(fused + self._no_mask, features.eighth, features.quarter)
+            return self._as_prediction(*decoded)
         if prompts is None:
-            sparse, dense = self._no_clicks.expand(batch, -1, -1), self._no_mask
+            sparse, dense = self._embed(self._nothing)
+            sparse = sparse.expand(batch, -1, -1)
         else:
             sparse, dense = self._embed(prompts)
         multimask = model._use_multimask(
@@ -90,8 +102,13 @@ class MaskHeads:
         best = torch.argmax(ious, dim=-1) if multimask else torch.zeros_like(ious[:, 0]).long()
         rows = torch.arange(batch, device=fused.device)
         token = output_tokens[rows, best] if output_tokens.shape[1] > 1 else output_tokens[:, 0]
+        return self._as_prediction(masks[rows, best], token, score_logits)
+
+    def _as_prediction(
+        self, masks: torch.Tensor, token: torch.Tensor, score_logits: torch.Tensor
+    ) -> Prediction:
         seen = score_logits > 0
-        logits = torch.where(seen[:, :, None], masks[rows, best].float(), NO_OBJ_SCORE)
+        logits = torch.where(seen[:, :, None], masks.float(), NO_OBJ_SCORE)
         return Prediction(logits, score_logits.float(), self._pointer(token, score_logits, seen))
 
     def _pointer(
@@ -103,39 +120,3 @@ class MaskHeads:
         if model.fixed_no_obj_ptr:
             pointer = presence * pointer
         return pointer + (1 - presence) * model.no_obj_ptr
-
-
-class MemoryEncoder:
-    """SAM2's memory encoder: what is kept of one frame."""
-
-    def __init__(self, model: Any) -> None:
-        """Take the weights of a SAM2VideoPredictor."""
-        self._model = model
-        self._encoder = model.memory_encoder
-        self._side = model.image_size
-
-    def __call__(
-        self, features: ImageFeatures, prediction: Prediction, *, clicked: bool
-    ) -> torch.Tensor:
-        """Memory [B, HW, M] of a frame; ``clicked``: its masks come from clicks."""
-        model = self._model
-        masks = interpolate(
-            prediction.logits[:, None],
-            size=(self._side, self._side),
-            mode="bilinear",
-            align_corners=False,
-        )
-        if clicked and model.binarize_mask_from_pts_for_mem_enc:
-            masks = (masks > 0).float()
-        else:
-            masks = masks.sigmoid_()
-        masks = masks.mul_(model.sigmoid_scale_for_mem_enc).add_(model.sigmoid_bias_for_mem_enc)
-        tokens, channels = features.top.shape[1:]
-        side = int(tokens**0.5)
-        picture = features.top.transpose(1, 2).reshape(1, channels, side, side)
-        x = self._encoder.pix_feat_proj(picture) + self._encoder.mask_downsampler(masks)
-        x = self._encoder.out_proj(self._encoder.fuser(x))
-        if model.no_obj_embed_spatial is not None:
-            absent = (prediction.score_logits <= 0).to(x.dtype)
-            x = x + absent[:, :, None, None] * model.no_obj_embed_spatial[..., None, None]
-        return x.flatten(2).transpose(1, 2)

@@ -13,8 +13,9 @@ import torch
 from sam2.modeling.sam2_utils import get_1d_sine_pe, select_closest_cond_frames
 
 from sam2_worker.image_encoder import ImageFeatures
-from sam2_worker.mask_heads import MaskHeads, MemoryEncoder, PointPrompts, Prediction
+from sam2_worker.mask_heads import MaskHeads, PointPrompts, Prediction
 from sam2_worker.memory_attention import MemoryAttention, RememberedFrame
+from sam2_worker.memory_encoder import MemoryEncoder
 
 
 class TrackingHead:
@@ -32,8 +33,8 @@ class TrackingHead:
         ):
             raise ValueError("the memory is not of SAM 2's plan")
         self.attention = MemoryAttention(model, dtype)
-        self.heads = MaskHeads(model)
-        self.encoder = MemoryEncoder(model)
+        self.heads = MaskHeads(model, dtype)
+        self.encoder = MemoryEncoder(model, dtype)
         # The official predictor stores memories as bf16 on every device; fp16 keeps its own.
         self.stored_dtype = torch.float16 if dtype is torch.float16 else torch.bfloat16
         self.no_memory = model.no_mem_embed.detach().float()

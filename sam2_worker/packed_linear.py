@@ -33,7 +33,7 @@ class PackedLinear:
         self._weight = weight.detach().to(dtype).contiguous()
         self._bias = None if bias is None else bias.detach().to(dtype).contiguous()
         self._packed = None
-        if self._weight.device.type == "cpu" and _has_onednn(dtype):
+        if self._weight.device.type == "cpu" and has_onednn(dtype):
             self._packed = torch.ops.mkldnn._reorder_linear_weight(self._weight)
 
     @classmethod
@@ -60,7 +60,8 @@ class PackedLinear:
         return relu(y) if self._activation == "relu" else y
 
 
-def _has_onednn(dtype: torch.dtype) -> bool:
+def has_onednn(dtype: torch.dtype) -> bool:
+    """Whether torch's CPU build lays weights of this type out by itself, and multiplies them so."""
     if not torch.backends.mkldnn.is_available() or not hasattr(
         torch.ops.mkldnn, "_linear_pointwise"
     ):
