@@ -100,6 +100,9 @@ class GuardSettings:
     """A look costs about as much as a frame of a fast tracker."""
     check_every_s: float = 0.15
     """A tracker that has taken a dark wall for its mouse is as sure of it as of the mouse."""
+    check_after_s: float = 3.0
+    """So soon after a click it knows its animal best; the scene is learnt meanwhile, by another
+    core."""
 
 
 @dataclass
@@ -112,6 +115,7 @@ class _Object:
     odd_since: float | None = None
     odd_area: float = 0.0
     proof_since: float | None = None
+    clicked_at: float | None = None
     last: tuple[float, float] | None = None
     place: tuple[float, float] | None = None
 
@@ -187,7 +191,8 @@ class DriftGuard:
                 verdict = self._tracked(
                     own, step, measured, partners[name], name in exchanged, name in leapt
                 )
-            if verdict.keep_mask:
+            # Where it was by itself: of two masks on one animal, one has come to the other.
+            if verdict.keep_mask and verdict.state is not MaskState.MERGED:
                 own.place = measured.centroid
             out[name] = self._with_refind(own, step, verdict)
         return out
@@ -237,7 +242,7 @@ class DriftGuard:
 
     def _clicked(self, own: _Object, step: float, measured: Measured) -> Verdict:
         own.usual.restart(step, measured.area)
-        own.last = (step, measured.area)
+        own.last, own.clicked_at = (step, measured.area), step
         return self._marked(measured.score < self._settings.doubtful_score)
 
     def _refound(
@@ -351,6 +356,9 @@ class DriftGuard:
         every = max(1, math.floor(self._settings.check_every_s / self._dt + 1e-9))
         if own.kind != "animal" or verdict.state in _SETTLED or step % every:
             return verdict
+        clicked = own.clicked_at
+        if clicked is not None and abs(step - clicked) * self._dt < self._settings.check_after_s:
+            return verdict
         return replace(verdict, wants_check=True)
 
     def _partners(self, present: Mapping[str, Measured]) -> dict[str, list[str]]:
@@ -423,6 +431,7 @@ class DriftGuard:
                     "odd_since": own.odd_since,
                     "odd_area": own.odd_area,
                     "proof_since": own.proof_since,
+                    "clicked_at": own.clicked_at,
                     "last": own.last,
                     "place": own.place,
                 }

@@ -5,12 +5,15 @@
     decode -> resize -> [ encode pictures -> track ] -> enlarge and pack -> write
     thread    thread      the caller's thread            thread             thread
 
+where objects are looked at in views, the next picture is encoded in one more (look_ahead.py).
+
 A checkpoint travels down the same way as the masks, so when it arrives at the end, all that was
 tracked before it has been written, and nothing had to stop for it.
 """
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -20,6 +23,8 @@ import torch
 
 from sam2_worker.device_masks import packed_masks
 from sam2_worker.image_encoder import ImageFeatures
+from sam2_worker.late_animals import LateAnimals
+from sam2_worker.look_ahead import LookAhead, another_core
 from sam2_worker.mask_output import FILL_HOLE_AREA, MaskEnlarger
 from sam2_worker.pipeline import Behind, StageClock
 from sam2_worker.stop_request import StopRequest
@@ -68,6 +73,16 @@ class _Picture:
     step: int
     full: np.ndarray | None
     square: np.ndarray | None
+
+
+def _with_next(pictures: Iterator[_Picture]) -> Iterator[tuple[_Picture, _Picture | None]]:
+    before: _Picture | None = None
+    for picture in pictures:
+        if before is not None:
+            yield before, picture
+        before = picture
+    if before is not None:
+        yield before, None
 
 
 @dataclass(frozen=True)
@@ -119,12 +134,14 @@ class TrackingPass:
         clock: StageClock,
         publish: Callable[[int, dict[str, Any], dict[str, Any]], None],
         holds: Collection[str] = (),
+        animals: Collection[str] = (),
         find: Callable[[np.ndarray, int], Finder] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> None:
         """``tracker`` is None where no frame is looked at; ``timestamps_s`` float64 [rows] of the
         frame table; ``in_views``: the tracker looks at parts of the picture;
-        ``holds``: objects that are not looked at in every frame.
+        ``holds``: objects that are not looked at in every frame; ``animals``: those of which no two
+        can be in one place.
 
         ``publish(position, tracker state, writer's description)`` is called in the writer's thread.
         ``find(picture, source frame)`` makes the finder for one frame. ``progress(rows)`` counts
@@ -141,6 +158,7 @@ class TrackingPass:
         self._clock = clock
         self._publish = publish
         self._holds = frozenset(holds)
+        self._late = LateAnimals(animals, plan, known)
         self._find = find
         self._progress = progress
         self._enlarger = MaskEnlarger(
@@ -149,6 +167,7 @@ class TrackingPass:
             writer.width,
             fill_hole_area=settings.fill_hole_area,
         )
+        self._ahead_of_tracking: LookAhead | None = None
         self._last_packed: dict[str, np.ndarray] = {}
         self._last_scores: dict[str, float] = {}
 
@@ -176,7 +195,11 @@ class TrackingPass:
             Behind(self._write, _DEPTH, "write") as self._writing,
             Behind(self._pack, _DEPTH, "pack") as self._packing,
             stop.listening(),
+            ExitStack() as others,
         ):
+            self._ahead_of_tracking = None
+            if self._in_views and self._model.device.type == "cpu" and another_core():
+                self._ahead_of_tracking = others.enter_context(LookAhead(self._encoded))
             stopped = self._track(pictures, position, stop)
         # Only now has everything before the last mark been written and published.
         if stopped:
@@ -214,12 +237,12 @@ class TrackingPass:
         since, marked_at = position, time.monotonic()
         batch: list[_Picture] = []
         end = len(self._plan)
-        for picture in pictures:
+        for picture, following in _with_next(pictures):
             batch.append(picture)
             # Batches begin at the same steps wherever a pass was continued.
             if (picture.step + 1) % self._settings.batch and picture.step + 1 < end:
                 continue
-            self._track_batch(batch)
+            self._track_batch(batch, following)
             batch.clear()
             done = picture.step + 1
             due = (
@@ -236,14 +259,15 @@ class TrackingPass:
                 return True
         return False
 
-    def _track_batch(self, batch: list[_Picture]) -> None:
+    def _track_batch(self, batch: list[_Picture], following: _Picture | None) -> None:
+        """``following``: the first picture of the next batch."""
         squares = [picture.square for picture in batch if picture.square is not None]
         with self._model.computing():
             features: Iterator[ImageFeatures] = iter(())
             if squares:
                 with self._clock.working("encode"):
                     features = iter(self._model.encode(squares))
-            for picture in batch:
+            for picture, coming in zip(batch, [*batch[1:], following], strict=True):
                 if picture.square is None and picture.full is None:
                     self._packing.put(self._row(picture.step, None))
                     continue
@@ -251,28 +275,37 @@ class TrackingPass:
                 with self._clock.working("track"):
                     tracked = self._tracker.track(
                         float(self._plan.steps[picture.step]),
-                        self._look(picture, features),
+                        self._look(picture, coming, features),
                         self._finder(picture),
                         clicked_only=bool(self._plan.rows[picture.step] < 0),
                     )
                     row = self._row(picture.step, tracked)
                 self._packing.put(row)
 
-    def _look(self, picture: _Picture, encoded: Iterator[ImageFeatures]) -> Look:
+    def _look(
+        self, picture: _Picture, following: _Picture | None, encoded: Iterator[ImageFeatures]
+    ) -> Look:
         if picture.square is not None:
             features = next(encoded)
             return lambda _: features
+        full, ahead = picture.full, self._ahead_of_tracking
+        assert full is not None
+        coming = None
+        if following is not None and following.full is not None:
+            coming = (following.step, following.full)
 
         @cache
         def look(view: View | None) -> ImageFeatures:
-            assert picture.full is not None
-            part = picture.full if view is None else view.cut(picture.full)
-            with self._clock.working("resize"):
-                square = resize_to_square(part, self._model.image_size)
             with self._clock.working("encode"):
-                return self._model.encode([square])[0]
+                if ahead is None:
+                    return self._encoded(full, view)
+                return ahead.look(picture.step, full, view, coming)
 
         return look
+
+    def _encoded(self, picture: np.ndarray, view: View | None) -> ImageFeatures:
+        part = picture if view is None else view.cut(picture)
+        return self._model.encode([resize_to_square(part, self._model.image_size)])[0]
 
     def _finder(self, picture: _Picture) -> Finder | None:
         if self._find is None or picture.full is None:
@@ -350,6 +383,9 @@ class TrackingPass:
             if known is not None:
                 packed[name], scores[name], state = known.packed, known.score, known.state
             states[name] = state
+        for name in self._late.strays(row, packed) if row >= 0 else ():
+            states[name] = MaskState.LOST
+            del packed[name]
         return packed, scores, states
 
     def _hold(

@@ -176,6 +176,11 @@ class KnownMasks:
         known = self._tables.get(name)
         return known is not None and row < known[1]
 
+    def rows_to_first_click(self, name: str, row: int) -> int | None:
+        """How far ahead the object's first click is, where it was tracked backwards from there."""
+        known = self._tables.get(name)
+        return known[1] - row if known is not None and known[2] and row < known[1] else None
+
     def get(self, name: str, row: int) -> KnownMask | None:
         """The mask of one object in one row of the frame table, where it is known.
 

@@ -100,6 +100,8 @@ class VideoPasses:
         """
         request = self._request
         started = time.monotonic()
+        if request.settings.refind:
+            self._finder.begin()
         if saved is not None:
             self._say(f"going on {saved['phase']} from step {saved['position']}")
         companions = self._companions()
@@ -204,6 +206,7 @@ class VideoPasses:
             clock=self._clock,
             publish=partial(self._publish, phase),
             holds=holds,
+            animals=self._companions(),
             find=self._find if self._request.settings.refind else None,
             progress=count,
         )

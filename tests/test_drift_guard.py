@@ -212,6 +212,16 @@ def test_an_animal_that_is_seen_is_checked_several_times_a_second(fps, every):
     assert nest_checks == [], "nobody knows what a nest looks like"
 
 
+def test_an_animal_is_not_checked_in_the_first_seconds_after_a_click():
+    guarded = guard("mouse", fps=10)
+    checks = []
+    for step in range(60):
+        clicked = {"mouse"} if step == 5 else set()
+        verdicts = guarded.judge(step, {"mouse": mask()}, clicked=clicked)
+        checks += [step] * verdicts["mouse"].wants_check
+    assert checks == [0, 1, 2, 3, 4, *range(35, 60)]
+
+
 def test_animals_that_touch_and_one_that_is_gone_are_not_checked():
     guarded = guard("mouse", "rat")
     step = tracked_for(guarded, 60, mouse=mask(), rat=mask())
@@ -247,6 +257,18 @@ def test_of_two_masks_on_one_animal_the_one_that_came_from_afar_is_lost(gone):
         assert not verdicts["rat"].keep_memory
     back = guarded.judge(step + 30, {"mouse": mask(x=0.3), "rat": mask(x=0.8)})
     assert {verdict.state for verdict in back.values()} == {MaskState.TRACKED}
+
+
+def test_one_that_walks_onto_another_that_rests_is_the_one_that_is_lost():
+    guarded = guard("mouse", "rat")
+    step = tracked_for(guarded, 60, mouse=mask(x=0.3), rat=mask(x=0.5))
+    for k in range(20):  # the masks grow into one another, until the mouse's is the rat's
+        shared = BODY * min(1.0, 0.05 * k + 0.05)
+        verdicts = guarded.judge(
+            step + k, {"mouse": mask(x=0.3 + 0.01 * k, rat=shared), "rat": mask(mouse=shared)}
+        )
+    assert verdicts["mouse"].state is MaskState.LOST
+    assert verdicts["rat"].state is MaskState.TRACKED
 
 
 def test_a_person_s_click_on_an_animal_that_another_has_taken_gets_it():

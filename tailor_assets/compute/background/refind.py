@@ -4,8 +4,11 @@ What is learnt is learnt from the video file alone, from frames spread over it, 
 was tracked: the same video gives the same answers, also to a run that was killed and goes on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +41,10 @@ _MOST_DECODED = 16_000
 
 
 class AnimalFinder:
-    """Learns the empty scene and the animals' looks when first asked; then a look costs some 10 ms."""
+    """Learns the empty scene and the animals' looks when first asked; then a look costs some 10 ms.
+
+    Learning takes seconds, which ``begin`` lets pass beside other work.
+    """
 
     def __init__(
         self,
@@ -59,21 +65,25 @@ class AnimalFinder:
         self._source_frames = np.asarray(source_frames, np.int64)
         self._timestamps_s = timestamps_s
         self._clicks = tuple(clicks)
-        self._learnt = False
-        self._finder: BodyFinder | None = None
-        self._why_not = ""
+        self._learning: Future[tuple[BodyFinder | None, str]] | None = None
+
+    def begin(self) -> None:
+        """Learn in a thread of its own. Whoever asks waits for it."""
+        if self._learning is None:
+            learning: Future[tuple[BodyFinder | None, str]] = Future()
+            self._learning = learning
+            # A daemon: nobody waits at the end for what nobody has asked for.
+            Thread(target=_settle, args=(learning, self._learnt), name="scene", daemon=True).start()
 
     @property
     def static(self) -> bool:
         """Whether the camera stands still and an animal was learnt; else nothing is ever found."""
-        self._learn()
-        return self._finder is not None
+        return self._outcome()[0] is not None
 
     @property
     def why_not(self) -> str:
         """Half a sentence on why ``static`` is False; empty where it is True."""
-        self._learn()
-        return self._why_not
+        return self._outcome()[1]
 
     def find(
         self,
@@ -93,8 +103,7 @@ class AnimalFinder:
         farthest from its outline, and how much it looks like the whole animal, 0..1. Raises
         ValueError for a picture of another size.
         """
-        self._learn()
-        finder = self._finder
+        finder, _ = self._outcome()
         if finder is None:
             return None
         if picture.shape[:2] != finder.model.shape:
@@ -121,35 +130,35 @@ class AnimalFinder:
         x, y = best.innermost_point()
         return x, y, best.quality
 
-    def _learn(self) -> None:
-        if self._learnt:
-            return
-        self._learnt = True
+    def _outcome(self) -> tuple[BodyFinder | None, str]:
+        if self._learning is None:
+            self._learning = Future()
+            _settle(self._learning, self._learnt)
+        return self._learning.result()
+
+    def _learnt(self) -> tuple[BodyFinder | None, str]:
+        """What finds animals here; or None, and why."""
         try:
             samples = self._samples()
         except PermanentProblem as problem:
-            self._why_not = f"its frames could not be read ({problem})"
-            return
+            return None, f"its frames could not be read ({problem})"
         number_of = {int(number): k for k, number in enumerate(samples.source_frames)}
         clicks = [Click(number_of[f], x, y) for x, y, f in self._clicks if f in number_of]
         # Points may be a template's, beside the animal: where nothing moves they are not believed.
         scene = learn_scene(samples.frames, samples.source_frames, clicks, trust_clicks=False)
         if scene.appearance is None:
-            self._why_not = "no animal was seen to move in it"
-            return
+            return None, "no animal was seen to move in it"
         numbers = samples.source_frames.tolist()
         if share_in_place(scene.model, samples.frames, numbers) < _IN_PLACE:
-            self._why_not = "its camera moves, or shows too little to tell that it stands still"
-            return
+            return None, "its camera moves, or shows too little to tell that it stands still"
         finder = BodyFinder(scene.model, scene.appearance)
         seen = sum(
             any(c.quality >= WORST_QUALITY for c in finder.find(frame, number))
             for frame, number in zip(samples.frames, numbers, strict=True)
         )
         if seen < max(2, _SEEN * len(numbers)):
-            self._why_not = "no animal was seen in it often enough"
-            return
-        self._finder = finder
+            return None, "no animal was seen in it often enough"
+        return finder, ""
 
     def _samples(self) -> FrameSamples:
         """Frames spread over as much of the video as can be decoded in bounded time."""
@@ -165,6 +174,13 @@ class AnimalFinder:
                 frames = frames[frames < last]
                 also = [frame for frame in also if frame < last]
         return sample_frames(self._path, frames, also=also, timestamps_s=times)
+
+
+def _settle(outcome: "Future[Any]", work: Callable[[], Any]) -> None:
+    try:
+        outcome.set_result(work())
+    except BaseException as error:  # raised again where it is asked for
+        outcome.set_exception(error)
 
 
 def _is_of(candidate: Candidate, point: tuple[float, float], reach: float) -> bool:
