@@ -23,7 +23,6 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--workers", type=int, default=1, help="processes that render clips")
-    parser.add_argument("--scale", type=int, default=1, help="times the clips per step: 8 on a GPU")
     parser.add_argument("--precision", default="auto", help="auto, bf16 or fp32")
     parser.add_argument("--threads", type=int, help="processor cores for the network")
     parser.add_argument(
@@ -66,7 +65,7 @@ def _run(arguments: argparse.Namespace) -> int:
     trainer = Trainer(
         arguments.folder,
         arguments.config,
-        read_recipe(arguments.recipe, arguments.scale),
+        read_recipe(arguments.recipe),
         device,
         arguments.precision,
         arguments.begin_with,

@@ -46,11 +46,12 @@ class Cover:
             colour = rng.integers(0, 256, 3) if rng.random() < 0.5 else rng.integers(0, 256)
             return np.full((down, across, 3), colour, np.uint8)
         most = (frame.shape[0] - down, frame.shape[1] - across)
-        best, patch = np.inf, frame[:down, :across]
+        best: float = np.inf
+        patch = frame[:down, :across]
         for _ in range(_TRIES):  # a place with as little of any animal or nest as can be found
             row, column = (int(rng.integers(0, side + 1)) for side in most)
             here = frame[row : row + down, column : column + across]
-            labelled = np.count_nonzero(here[..., 3])
+            labelled = int(np.count_nonzero(here[..., 3]))
             if labelled < best:
                 best, patch = labelled, here
         return patch[..., :3].copy()

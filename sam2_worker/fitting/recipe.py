@@ -2,7 +2,7 @@
 
 import hashlib
 import tomllib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,9 @@ class Recipe:
 
     ``shelf`` rendered clips are in use at a time, and each goes into about ``uses`` views before
     newer ones have taken its place. ``clip_frames``, ``clip_width`` and ``clip_height`` say what is
-    rendered, ``steps_s`` how many seconds may lie between two frames; ``correction`` is the share of steps with a second click on the first frame,
-    ``later_click`` of those with a click in mid-clip; ``averaging`` is the decay of the weights'
-    moving average, which is what is exported.
+    rendered, ``steps_s`` how many seconds may lie between two frames; ``correction`` is the share of
+    steps with a second click on the first frame, ``later_click`` of those with one in mid-clip;
+    ``averaging`` is the decay of the weights' moving average, which is what is exported.
     """
 
     seed: int
@@ -88,11 +88,8 @@ class Recipe:
         return views
 
 
-def read_recipe(path: Path = DEFAULT_RECIPE, scale: int = 1) -> Recipe:
-    """Read a recipe, with ``scale`` times as many clips in each step.
-
-    Raises PermanentProblem where it is not one.
-    """
+def read_recipe(path: Path = DEFAULT_RECIPE) -> Recipe:
+    """Read a recipe. Raises PermanentProblem where it is not one."""
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         stages = tuple(Stage(**stage) for stage in values.pop("stages"))
@@ -115,8 +112,7 @@ def read_recipe(path: Path = DEFAULT_RECIPE, scale: int = 1) -> Recipe:
                 f"Stage {stage.name!r} of {path} cannot be trained: its image_size must be a "
                 f"multiple of 32, its frames at most {recipe.clip_frames}, and no number below 0."
             )
-    scaled = tuple(replace(stage, clips=stage.clips * scale) for stage in stages)
-    return replace(recipe, stages=scaled)
+    return recipe
 
 
 def recipe_digest(recipe: Recipe) -> str:
