@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ import official_sam2_reference as official
 import torch
 from official_sam2_reference import FRAMES, HEIGHT, SIDE, WIDTH
 
-from sam2_worker import device_masks, mask_output, precision, video_passes, worker
+from sam2_worker import device_masks, mask_output, precision, tracking_pass, video_passes, worker
 from sam2_worker.drift_guard import DriftGuard, Verdict
 from sam2_worker.image_encoder import ImageFeatures
 from sam2_worker.model_keeper import ModelKeeper
@@ -312,6 +313,28 @@ def stopped_again_and_again(lab: Lab, every: int, follow: bool) -> dict[str, Any
             lab.request(path, ALL_AT_ONCE_CLICKS, **fields), every
         )
         return {"stops": stops, "same": sha256(path) == expected, "resumed": report["resumed"]}
+
+
+def looked_ahead(lab: Lab) -> dict[str, Any]:
+    """The same masks with the next picture encoded ahead and without; how many were, and where."""
+    model = dataclasses.replace(official.model_spec(lab.home, "lively"), follow=True)
+    encode, by = VideoModel.encode, Counter[str]()
+
+    def counted(self: VideoModel, pictures: Any) -> Any:
+        by[threading.current_thread().name.split("_")[0]] += 1
+        return encode(self, pictures)
+
+    digests = []
+    with tempfile.TemporaryDirectory() as folder, replaced(VideoModel, "encode", counted):
+        for ahead in (False, True):
+            by.clear()
+            path = Path(folder) / f"{ahead}.npz"
+            with replaced(tracking_pass, "another_core", lambda ahead=ahead: ahead):
+                lab.segment(
+                    lab.request(path, ALL_AT_ONCE_CLICKS, settings=ALL_AT_ONCE, model=model)
+                )
+            digests.append(sha256(path))
+    return {"same": digests[0] == digests[1], "ahead": by["encode"], "all": by.total()}
 
 
 class _Staring(ViewFollower):
@@ -936,6 +959,7 @@ CHECKS: dict[str, Callable[..., Any]] = {
         several_clicks_on_one_frame,
         corrected_object,
         in_a_view,
+        looked_ahead,
         stopped_again_and_again,
         ended,
         damaged,

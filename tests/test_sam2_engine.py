@@ -116,6 +116,13 @@ def test_a_guessed_click_counts_only_where_the_model_sees_an_object(ask: Ask) ->
 
 
 @pytest.mark.sam2
+def test_pictures_encoded_ahead_give_the_same_masks(ask: Ask) -> None:
+    found = ask("looked_ahead")
+    assert found["same"]
+    assert 0 < found["ahead"] < found["all"]
+
+
+@pytest.mark.sam2
 def test_an_object_followed_in_a_view_is_tracked_like_in_a_video_of_that_view(ask: Ask) -> None:
     found = ask("in_a_view")
     assert found["scale"] > 0.1
