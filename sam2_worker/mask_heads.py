@@ -30,12 +30,14 @@ class Prediction:
     """What the model says of B objects in one frame.
 
     ``logits`` float32 [B, S/4, S/4], the object where > 0; ``score_logits`` float32 [B, 1], the
-    object is in the picture where > 0; ``pointer`` [B, C].
+    object is in the picture where > 0; ``pointer`` [B, C]; ``quality`` float32 [B], the IoU that
+    the model believes its mask to have.
     """
 
     logits: torch.Tensor
     score_logits: torch.Tensor
     pointer: torch.Tensor
+    quality: torch.Tensor
 
 
 class MaskHeads:
@@ -102,14 +104,19 @@ class MaskHeads:
         best = torch.argmax(ious, dim=-1) if multimask else torch.zeros_like(ious[:, 0]).long()
         rows = torch.arange(batch, device=fused.device)
         token = output_tokens[rows, best] if output_tokens.shape[1] > 1 else output_tokens[:, 0]
-        return self._as_prediction(masks[rows, best], token, score_logits)
+        return self._as_prediction(masks[rows, best], token, score_logits, ious[rows, best])
 
     def _as_prediction(
-        self, masks: torch.Tensor, token: torch.Tensor, score_logits: torch.Tensor
+        self,
+        masks: torch.Tensor,
+        token: torch.Tensor,
+        score_logits: torch.Tensor,
+        quality: torch.Tensor,
     ) -> Prediction:
         seen = score_logits > 0
         logits = torch.where(seen[:, :, None], masks.float(), NO_OBJ_SCORE)
-        return Prediction(logits, score_logits.float(), self._pointer(token, score_logits, seen))
+        pointer = self._pointer(token, score_logits, seen)
+        return Prediction(logits, score_logits.float(), pointer, quality.float())
 
     def _pointer(
         self, token: torch.Tensor, score_logits: torch.Tensor, seen: torch.Tensor

@@ -193,7 +193,8 @@ class StreamingTracker:
         follower: ViewFollower,
     ) -> View | None:
         """Nobody has said how large the object is. A network sees best what is as large as what it
-        was trained on, so of views of all sizes the one is believed in which the object is."""
+        was trained on, so of views of all sizes the one is believed in which the object is; and
+        some piece of an object looks of the right size in the closest view, so its word counts."""
         best, best_misfit = None, math.inf
         for view in follower.views_about(clicks[0]):
             prompts = self._as_prompts(clicks, view)
@@ -201,7 +202,7 @@ class StreamingTracker:
             extent = extent_in_view(prediction.logits[0], view, self._picture)
             if extent is None or not self._holds_clicks(prediction.logits[0], prompts):
                 continue
-            misfit = follower.misfit(extent, view)
+            misfit = follower.misfit(extent, view) - float(prediction.quality[0])
             if misfit < best_misfit:
                 best, best_misfit = extent, misfit
         return follower.begin(best)
@@ -219,6 +220,7 @@ class StreamingTracker:
             known.new_full((count, side, side), NO_LOGIT),
             known.new_full((count, 1), NO_LOGIT),
             known.new_zeros((count, known.shape[-1])),
+            known.new_zeros(count),
         )
 
     def _as_prompts(self, points: Sequence[Any], view: View | None) -> PointPrompts:
@@ -471,5 +473,8 @@ def _meet(a: Box, b: Box) -> bool:
 
 def _rows(prediction: Prediction, rows: list[int]) -> Prediction:
     return Prediction(
-        prediction.logits[rows], prediction.score_logits[rows], prediction.pointer[rows]
+        prediction.logits[rows],
+        prediction.score_logits[rows],
+        prediction.pointer[rows],
+        prediction.quality[rows],
     )

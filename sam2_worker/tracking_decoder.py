@@ -55,8 +55,9 @@ class TrackingDecoder:
 
     def __call__(
         self, picture: torch.Tensor, eighth: torch.Tensor, quarter: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The best mask's logits [B, S/4, S/4], its token [B, C], and the object's score [B, 1].
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The best mask's logits [B, S/4, S/4], its token [B, C], the object's score [B, 1], and
+        the IoU that the mask is believed to have [B].
 
         ``picture`` float [B, HW, C], the tokens with "no mask" added; ``eighth`` [1, C/4, S/8, S/8]
         and ``quarter`` [1, C/8, S/4, S/4].
@@ -68,7 +69,8 @@ class TrackingDecoder:
         tokens = self._final_norm(
             tokens + self._final.out(self._final.query(tokens + self._tokens), keys, values)
         )
-        best = self._iou(tokens[:, 1])[:, 1:].argmax(dim=1) + 1
+        quality, best = self._iou(tokens[:, 1])[:, 1:].max(dim=1)
+        best = best + 1
         rows = torch.arange(len(picture), device=picture.device)
         token = tokens[:, 2 : 2 + self._masks][rows, best]
         side = math.isqrt(picture.shape[1])
@@ -76,7 +78,8 @@ class TrackingDecoder:
         x = gelu(layer_norm(x, x.shape[-1:], self._norm.weight, self._norm.bias, self._norm.eps))
         x = gelu(self._second(x) + quarter.permute(0, 2, 3, 1))
         masks = x.flatten(1, 2) @ self._hyper(token, best)[:, :, None].to(x.dtype)
-        return masks.view(len(x), 4 * side, 4 * side), token, self._score(tokens[:, 0])
+        masks = masks.view(len(x), 4 * side, 4 * side)
+        return masks, token, self._score(tokens[:, 0]), quality
 
 
 class _Layer:
