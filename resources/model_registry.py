@@ -32,6 +32,7 @@ class ModelEntry(BaseModel):
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     compile: bool = False
     follow: bool = False
+    refine: bool = False
 
     @field_validator("file")
     @classmethod
@@ -155,6 +156,7 @@ class ModelRegistry:
             precision=entry.precision,
             compile=entry.compile,
             follow=entry.follow,
+            refine=entry.refine,
         )
 
 

@@ -103,8 +103,8 @@ class Segmenter(dg.ConfigurableResource):
         spec = registry.spec(entry)
         weights = WeightsCheck(self._home()).sha256(Path(spec.checkpoint))
         said = [
-            ENGINE_VERSION, spec.config, spec.image_size, spec.precision, spec.follow, weights,
-            asdict(request.engine), [list(item) for item in request.objects],
+            ENGINE_VERSION, spec.config, spec.image_size, spec.precision, spec.follow, spec.refine,
+            weights, asdict(request.engine), [list(item) for item in request.objects],
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -74,7 +74,7 @@ def _as_official(request: WorkerRequest) -> ModelSpec:
     """The model as the official predictor runs it on this device."""
     on_cpu = not candidate_gpus(request.device)
     precision = "fp32" if on_cpu and request.model.precision == "auto" else request.model.precision
-    return replace(request.model, precision=precision, follow=False)
+    return replace(request.model, precision=precision, follow=False, refine=False)
 
 
 def _peak_memory_mb() -> float:

@@ -16,7 +16,7 @@ import numpy as np
 from tailor_assets.compute.prompts import ObjectKind
 
 # Raised whenever the same request gives other masks: old checkpoints are then of no use.
-ENGINE_VERSION = "4"
+ENGINE_VERSION = "5"
 
 # Kinds of message that the worker sends through `report_custom_message`.
 PROGRESS = "progress"
@@ -47,7 +47,8 @@ class ModelSpec:
     """A SAM2 model: ``config`` is a file of the sam2 package (``configs/...``) or a YAML path.
 
     ``precision`` is ``auto``, ``bf16``, ``fp16`` or ``fp32``; ``compile`` asks for torch.compile;
-    ``follow`` shows the model each object in a view of its own that follows it.
+    ``follow`` shows the model each object in a view of its own that follows it; ``refine`` moves the
+    masks' edges to where the picture changes.
     """
 
     name: str
@@ -58,6 +59,7 @@ class ModelSpec:
     precision: str = "auto"
     compile: bool = False
     follow: bool = False
+    refine: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ class WorkerRequest:
                 self.model.precision,
                 self.model.compile,
                 self.model.follow,
+                self.model.refine,
             ],
             "settings": asdict(self.settings) | {"checkpoint_frames": 0},
             "changed_from": dict(sorted(self.changed_from.items())),

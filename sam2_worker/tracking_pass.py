@@ -25,7 +25,8 @@ from sam2_worker.device_masks import packed_masks
 from sam2_worker.image_encoder import ImageFeatures
 from sam2_worker.late_animals import LateAnimals
 from sam2_worker.look_ahead import LookAhead, another_core
-from sam2_worker.mask_output import FILL_HOLE_AREA, MaskEnlarger
+from sam2_worker.mask_output import FILL_HOLE_AREA, MaskEnlarger, fill_small_holes
+from sam2_worker.mask_refinement import refined_mask
 from sam2_worker.pipeline import Behind, StageClock
 from sam2_worker.stop_request import StopRequest
 from sam2_worker.streaming_tracker import Finder, Look, StreamingTracker, TrackedFrame
@@ -87,13 +88,17 @@ def _with_next(pictures: Iterator[_Picture]) -> Iterator[tuple[_Picture, _Pictur
 
 @dataclass(frozen=True)
 class _Row:
-    """What is known of one frame to be written; masks are still on the device or in logits."""
+    """What is known of one frame to be written; masks are still on the device or in logits.
+
+    ``picture``: where the masks are to be refined.
+    """
 
     step: int
     states: dict[str, MaskState]
     scores: dict[str, float]
     logits: dict[str, tuple[np.ndarray, View | None]]
     packed: dict[str, "_OnDevice"]
+    picture: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,7 @@ class TrackingPass:
         known: KnownMasks,
         settings: PassSettings,
         in_views: bool,
+        refine: bool,
         clock: StageClock,
         publish: Callable[[int, dict[str, Any], dict[str, Any]], None],
         holds: Collection[str] = (),
@@ -140,6 +146,7 @@ class TrackingPass:
     ) -> None:
         """``tracker`` is None where no frame is looked at; ``timestamps_s`` float64 [rows] of the
         frame table; ``in_views``: the tracker looks at parts of the picture;
+        ``refine``: masks are refined by the picture before they are written;
         ``holds``: objects that are not looked at in every frame; ``animals``: those of which no two
         can be in one place.
 
@@ -155,6 +162,7 @@ class TrackingPass:
         self._known = known
         self._settings = settings
         self._in_views = in_views
+        self._refine = refine
         self._clock = clock
         self._publish = publish
         self._holds = frozenset(holds)
@@ -227,7 +235,7 @@ class TrackingPass:
             if not self._in_views:  # else only the tracker knows what it wants to see
                 with self._clock.working("resize"):
                     square = resize_to_square(picture, self._model.image_size)
-            needed = self._in_views or self._find is not None
+            needed = self._in_views or self._refine or self._find is not None
             yield _Picture(step, picture if needed else None, square)
 
     # The caller's thread: the model
@@ -269,7 +277,7 @@ class TrackingPass:
                     features = iter(self._model.encode(squares))
             for picture, coming in zip(batch, [*batch[1:], following], strict=True):
                 if picture.square is None and picture.full is None:
-                    self._packing.put(self._row(picture.step, None))
+                    self._packing.put(self._row(picture, None))
                     continue
                 assert self._tracker is not None
                 with self._clock.working("track"):
@@ -279,7 +287,7 @@ class TrackingPass:
                         self._finder(picture),
                         clicked_only=bool(self._plan.rows[picture.step] < 0),
                     )
-                    row = self._row(picture.step, tracked)
+                    row = self._row(picture, tracked)
                 self._packing.put(row)
 
     def _look(
@@ -312,7 +320,8 @@ class TrackingPass:
             return None
         return self._find(picture.full, int(self._plan.source_frames[picture.step]))
 
-    def _row(self, step: int, tracked: TrackedFrame | None) -> _Row:
+    def _row(self, picture: _Picture, tracked: TrackedFrame | None) -> _Row:
+        step = picture.step
         row = int(self._plan.rows[step])
         if tracked is None:
             return _Row(step, {}, {}, {}, {})
@@ -330,9 +339,10 @@ class TrackingPass:
             return _Row(step, states, scores, {}, {})
         places = [masks.names.index(name) for name in names]
         logits, views = masks.in_views[places], [masks.views[place] for place in places]
-        if self._model.device.type != "cuda":
-            parts = zip(logits.numpy(), views, strict=True)
-            return _Row(step, states, scores, dict(zip(names, parts, strict=True)), {})
+        if self._refine or self._model.device.type != "cuda":
+            # The scores have come back from the device, so these do not wait for it.
+            parts = dict(zip(names, zip(logits.cpu().numpy(), views, strict=True), strict=True))
+            return _Row(step, states, scores, parts, {}, picture.full if self._refine else None)
         with torch.autocast("cuda", enabled=False):
             packed = packed_masks(
                 logits,
@@ -360,11 +370,20 @@ class TrackingPass:
             self._writing.put(_Mark(item.position, {"tracker": item.state, "held": held}))
             return
         with self._clock.working("pack"):
-            packed = {name: self._enlarger.packed(*one) for name, one in item.logits.items()}
+            packed = {n: self._packed(*one, item.picture) for n, one in item.logits.items()}
             packed |= {name: one.fetch() for name, one in item.packed.items()}
             packed, scores, states = self._complete(item, packed)
         if self._plan.rows[item.step] >= 0:
             self._writing.put((item.step, packed, scores, states))
+
+    def _packed(
+        self, logits: np.ndarray, view: View | None, picture: np.ndarray | None
+    ) -> np.ndarray:
+        if picture is None:
+            return self._enlarger.packed(logits, view)
+        if self._settings.fill_hole_area > 0:
+            logits = fill_small_holes(logits, self._settings.fill_hole_area)
+        return np.packbits(refined_mask(picture, logits, view))
 
     def _complete(
         self, item: _Row, packed: dict[str, np.ndarray]

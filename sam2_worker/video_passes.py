@@ -203,6 +203,7 @@ class VideoPasses:
                 self._batch, checkpoint_frames=self._request.settings.checkpoint_frames
             ),
             in_views=self._request.model.follow,
+            refine=self._request.model.refine,
             clock=self._clock,
             publish=partial(self._publish, phase),
             holds=holds,

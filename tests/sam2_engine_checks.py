@@ -302,7 +302,9 @@ def stopped_again_and_again(lab: Lab, every: int, follow: bool) -> dict[str, Any
     """Stopped after every so many frames, until the video is done."""
     with tempfile.TemporaryDirectory() as folder:
         path, other = Path(folder) / "masks.npz", Path(folder) / "at_once.npz"
-        model = dataclasses.replace(official.model_spec(lab.home, "lively"), follow=follow)
+        model = dataclasses.replace(
+            official.model_spec(lab.home, "lively"), follow=follow, refine=follow
+        )
         fields = {"settings": ALL_AT_ONCE, "model": model}
         expected, _ = lab.uninterrupted
         if follow:

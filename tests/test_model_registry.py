@@ -40,7 +40,7 @@ def test_a_users_models_file_adds_to_the_shipped_ones(tmp_path: Path) -> None:
 def test_weights_beside_the_models_file_are_found_from_it(tmp_path: Path) -> None:
     (tmp_path / "models.toml").write_text(
         '[ours]\nkind = "sam2"\nconfig = "ours.yaml"\nfile = "./weights/ours.safetensors"\n'
-        "follow = true\n"
+        "follow = true\nrefine = true\n"
     )
     (tmp_path / "weights").mkdir()
     weights = tmp_path / "weights" / "ours.safetensors"
@@ -49,6 +49,7 @@ def test_weights_beside_the_models_file_are_found_from_it(tmp_path: Path) -> Non
     spec = registry.spec(registry.get("ours"))
     assert spec.checkpoint == str(weights)
     assert spec.follow
+    assert spec.refine
 
 
 def test_every_shipped_model_with_weights_can_be_fetched_and_leaves_precision_to_the_engine() -> (
@@ -86,6 +87,7 @@ def test_tailors_own_weights_are_in_the_repository_and_say_how_they_were_trained
         steps = sum(stage["steps"] for stage in training["recipe"]["stages"])
         assert steps - 50 < training["record"][-1]["step"] <= steps
     assert spec.follow
+    assert spec.refine
 
 
 def test_missing_weights_say_fetch_first_and_then_what_to_put_where(tmp_path: Path) -> None:

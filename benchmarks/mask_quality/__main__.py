@@ -73,6 +73,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--follow", action="store_true", help="with --weights: a view that follows each object"
     )
+    parser.add_argument(
+        "--refine", action="store_true", help="with --weights: edges moved to the picture's own"
+    )
     parser.add_argument("--only", choices=PARTS)
     parser.add_argument(
         "--engine", choices=tuple(ENGINES), help="one of the columns of SAM2 models"
@@ -119,7 +122,11 @@ def _contenders(options: argparse.Namespace) -> list[Contender]:
         if not config.startswith("configs/"):
             config = str(Path(config).resolve())
         spec = ModelSpec(
-            options.weights.name, config, str(options.weights.resolve()), follow=options.follow
+            options.weights.name,
+            config,
+            str(options.weights.resolve()),
+            follow=options.follow,
+            refine=options.refine,
         )
         return of_checkpoint(spec, engines, options.device)
     names = (options.segmenters or _REFERENCE).split(",")
