@@ -5,7 +5,7 @@ Each begins where the last checkpoint left it.
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -98,10 +98,15 @@ class VideoPasses:
 
         Raises Stopped where it was asked to stop, PermanentProblem for a video that cannot be read.
         """
+        if not self._request.settings.refind:
+            return self._segment(saved)
+        with closing(self._finder) as finder:
+            finder.begin()
+            return self._segment(saved)
+
+    def _segment(self, saved: dict[str, Any] | None) -> dict[str, Any]:
         request = self._request
         started = time.monotonic()
-        if request.settings.refind:
-            self._finder.begin()
         if saved is not None:
             self._say(f"going on {saved['phase']} from step {saved['position']}")
         companions = self._companions()

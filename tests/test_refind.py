@@ -1,6 +1,7 @@
 """An animal that was lost is found again before a still camera: in the animal, or not at all."""
 
 import subprocess
+import threading
 from pathlib import Path
 
 import av
@@ -284,3 +285,25 @@ def test_the_finder_works_in_the_environment_of_sam2(plain):
         env=worker_environment(), capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "True" in done.stdout
+
+
+def test_a_finder_that_is_closed_while_it_learns_leaves_no_thread_behind(tmp_path) -> None:
+    # A short video is done before its scene is learnt. A thread that still learns when the
+    # interpreter ends aborts the worker, after all its work was done.
+    scene = Scene()
+    finder = finder_for(scene, tmp_path / "scene.mp4")
+    finder.begin()
+    assert any(thread.name == "scene" for thread in threading.enumerate())
+    finder.close()
+    finder.close()
+    assert not any(thread.name == "scene" for thread in threading.enumerate())
+    assert finder.find(scene.draw(5), 5) is None
+
+
+def test_a_finder_that_is_closed_after_it_learnt_has_learnt(tmp_path) -> None:
+    scene = Scene()
+    finder = finder_for(scene, tmp_path / "scene.mp4")
+    finder.begin()
+    assert finder.static
+    finder.close()
+    assert finder.static

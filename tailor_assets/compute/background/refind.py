@@ -7,7 +7,7 @@ was tracked: the same video gives the same answers, also to a run that was kille
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -40,10 +40,14 @@ _SEEN = 0.05
 _MOST_DECODED = 16_000
 
 
+class _Closed(Exception):
+    """Nobody will ask any more."""
+
+
 class AnimalFinder:
     """Learns the empty scene and the animals' looks when first asked; then a look costs some 10 ms.
 
-    Learning takes seconds, which ``begin`` lets pass beside other work.
+    Learning takes seconds, which ``begin`` lets pass beside other work; who began, closes.
     """
 
     def __init__(
@@ -66,14 +70,24 @@ class AnimalFinder:
         self._timestamps_s = timestamps_s
         self._clicks = tuple(clicks)
         self._learning: Future[tuple[BodyFinder | None, str]] | None = None
+        self._thread: Thread | None = None
+        self._closed = Event()
 
     def begin(self) -> None:
         """Learn in a thread of its own. Whoever asks waits for it."""
         if self._learning is None:
-            learning: Future[tuple[BodyFinder | None, str]] = Future()
-            self._learning = learning
-            # A daemon: nobody waits at the end for what nobody has asked for.
-            Thread(target=_settle, args=(learning, self._learnt), name="scene", daemon=True).start()
+            self._learning = Future()
+            self._thread = Thread(target=_settle, args=(self._learning, self._learnt), name="scene")
+            self._thread.start()
+
+    def close(self) -> None:
+        """Leave off learning, and wait for the thread: some seconds at most. Nothing is found after.
+
+        A thread that outlives the interpreter inside a library's C++ aborts the whole process.
+        """
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join()
 
     @property
     def static(self) -> bool:
@@ -103,6 +117,8 @@ class AnimalFinder:
         farthest from its outline, and how much it looks like the whole animal, 0..1. Raises
         ValueError for a picture of another size.
         """
+        if self._closed.is_set():
+            return None
         finder, _ = self._outcome()
         if finder is None:
             return None
@@ -145,6 +161,7 @@ class AnimalFinder:
         number_of = {int(number): k for k, number in enumerate(samples.source_frames)}
         clicks = [Click(number_of[f], x, y) for x, y, f in self._clicks if f in number_of]
         # Points may be a template's, beside the animal: where nothing moves they are not believed.
+        self._go_on()
         scene = learn_scene(samples.frames, samples.source_frames, clicks, trust_clicks=False)
         if scene.appearance is None:
             return None, "no animal was seen to move in it"
@@ -152,10 +169,10 @@ class AnimalFinder:
         if share_in_place(scene.model, samples.frames, numbers) < _IN_PLACE:
             return None, "its camera moves, or shows too little to tell that it stands still"
         finder = BodyFinder(scene.model, scene.appearance)
-        seen = sum(
-            any(c.quality >= WORST_QUALITY for c in finder.find(frame, number))
-            for frame, number in zip(samples.frames, numbers, strict=True)
-        )
+        seen = 0
+        for frame, number in zip(samples.frames, numbers, strict=True):
+            self._go_on()
+            seen += any(c.quality >= WORST_QUALITY for c in finder.find(frame, number))
         if seen < max(2, _SEEN * len(numbers)):
             return None, "no animal was seen in it often enough"
         return finder, ""
@@ -173,7 +190,13 @@ class AnimalFinder:
                 last = int(frames[0]) + _MOST_DECODED
                 frames = frames[frames < last]
                 also = [frame for frame in also if frame < last]
-        return sample_frames(self._path, frames, also=also, timestamps_s=times)
+        return sample_frames(
+            self._path, frames, also=also, timestamps_s=times, progress=lambda *_: self._go_on()
+        )
+
+    def _go_on(self) -> None:
+        if self._closed.is_set():
+            raise _Closed
 
 
 def _settle(outcome: "Future[Any]", work: Callable[[], Any]) -> None:
