@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from sam2_worker.drift_guard import DriftGuard, Measured, Verdict
@@ -34,10 +35,11 @@ from tailor_assets.compute.mask_state import MaskState
 # Object -> step -> clicks (x, y), fractions of the picture's width and height, all on the object.
 Clicks = Mapping[str, Mapping[float, Sequence[tuple[float, float]]]]
 Place = tuple[float, float]
-# Asked for an animal that may be lost: the places of the others that are not, and where it is
-# believed to be (None where it is lost). Returns (x, y) of a point inside it, or None: no animal is
-# seen, or one is seen where it is believed. All in fractions of the picture's width and height.
-Finder = Callable[[Mapping[str, Place], Place | None], Place | None]
+# Asked for an animal that may be lost: the masks of the others that are not, and the one that is
+# believed to be its own (None where it is lost), each bool [h, w], a grid of the whole picture.
+# Returns (x, y) of a point inside it, in fractions of the picture's width and height, or None: no
+# animal is seen, or one is seen where it is believed.
+Finder = Callable[[Mapping[str, np.ndarray], np.ndarray | None], Place | None]
 # The frame as the encoder sees it: a view of it, or (None) all of it.
 Look = Callable[[View | None], ImageFeatures]
 
@@ -99,6 +101,7 @@ class StreamingTracker:
         self._memories = [ObjectMemory(names, head) for names in self._groups()]
         self._held: dict[str, torch.Tensor] = {}
         self._measured: dict[str, Measured] = {}
+        self._logits: dict[str, torch.Tensor] = {}
         self._extents: dict[str, Extent | None] = {}
         self._seen: dict[str, _Seen] = {}
 
@@ -256,6 +259,7 @@ class StreamingTracker:
     ) -> dict[str, Verdict]:
         if self._guard is not None or self._schedules or self._followers:
             self._measured = measure(masks)
+            self._logits = dict(zip(masks.names, masks.logits, strict=True))
             self._extents = {
                 name: extent_in_view(logits, view, self._picture)
                 for name, logits, view in zip(masks.names, masks.in_views, masks.views, strict=True)
@@ -315,20 +319,19 @@ class StreamingTracker:
                 verdict = verdicts[name]
                 if look.clicked or not verdict.wants_check:
                     continue
-                others, believed = self._places(name, verdicts), self._believed(name, verdicts)
-                if find(others, believed) is not None:
+                if find(self._others(name, verdicts), self._own(name, verdicts)) is not None:
                     verdicts[name] = replace(verdict, wants_refind=True)
 
-    def _places(self, name: str, verdicts: Mapping[str, Verdict]) -> dict[str, Place]:
+    def _others(self, name: str, verdicts: Mapping[str, Verdict]) -> dict[str, np.ndarray]:
         """Where the other objects are."""
-        return {
-            other: measured.centroid
-            for other, measured in self._measured.items()
-            if other != name and measured.centroid is not None and verdicts[other].keep_mask
-        }
+        masks = {other: self._own(other, verdicts) for other in self._measured if other != name}
+        return {other: mask for other, mask in masks.items() if mask is not None}
 
-    def _believed(self, name: str, verdicts: Mapping[str, Verdict]) -> Place | None:
-        return self._measured[name].centroid if verdicts[name].keep_mask else None
+    def _own(self, name: str, verdicts: Mapping[str, Verdict]) -> np.ndarray | None:
+        """Where an object is; None where it is lost."""
+        if not verdicts[name].keep_mask or self._measured[name].centroid is None:
+            return None
+        return (self._logits[name] > 0).cpu().numpy()
 
     def _apart(self, look: "_Look", verdicts: Mapping[str, Verdict]) -> list["_Look"]:
         """Objects that go on together, and those that from this frame on have a past of their own."""
@@ -358,17 +361,18 @@ class StreamingTracker:
         assert self._guard is not None
         memory = parts[number].memory
         name = memory.names[0]
-        point = find(self._places(name, verdicts), self._believed(name, verdicts))
+        point = find(self._others(name, verdicts), self._own(name, verdicts))
         if point is None:
             return None
         follower = self._followers.get(name)
         before = {} if follower is None else follower.state()
         again = self._look_at_clicks(memory, step, look, [[point]])
         others = [part for i, part in enumerate(parts) if i != number]
-        measured = measure(self._together([again, *others]))
+        masks = self._together([again, *others])
+        measured = measure(masks)
         verdict = self._guard.judge(step, {name: measured[name]}, refound={name})[name]
         if verdict.keep_memory:
-            self._measured[name] = measured[name]
+            self._measured[name], self._logits[name] = measured[name], masks.logits[0]
             if follower is not None:
                 seen = again.prediction.logits[0]
                 self._extents[name] = extent_in_view(seen, again.view, self._picture)

@@ -316,18 +316,14 @@ class VideoPasses:
         return float(np.median(steps)) if steps.size else 0.1
 
     def _find(self, picture: np.ndarray, source_frame: int) -> Finder:
-        def find(others: Mapping[str, Place], believed: Place | None) -> Place | None:
+        def find(others: Mapping[str, np.ndarray], believed: np.ndarray | None) -> Place | None:
             height, width = picture.shape[:2]
             found = self._finder.find(
                 picture,
                 source_frame,
-                believed=None if believed is None else (believed[0] * width, believed[1] * height),
+                believed=believed,
                 # A nest may be where the animal is.
-                avoid=[
-                    (x * width, y * height)
-                    for other, (x, y) in others.items()
-                    if self._kinds[other] == "animal"
-                ],
+                avoid=[mask for other, mask in others.items() if self._kinds[other] == "animal"],
             )
             return None if found is None else (found[0] / width, found[1] / height)
 

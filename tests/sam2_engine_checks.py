@@ -644,7 +644,7 @@ def found_again(lab: Lab) -> dict[str, Any]:
     script |= {(step, "mouse"): WANTED for step in (8, 12, 20)}
     calls = []
 
-    def find(others: Mapping[str, Place], believed: Place | None) -> Place | None:
+    def find(others: Mapping[str, np.ndarray], believed: np.ndarray | None) -> Place | None:
         calls.append((sorted(others), believed))
         return None if len(calls) == 1 else (0.6, 0.5)
 
@@ -672,7 +672,7 @@ def checked(lab: Lab) -> dict[str, Any]:
     script = {(step, "mouse"): wanted for step in (6, 12)}
     calls = []
 
-    def find(others: Mapping[str, Place], believed: Place | None) -> Place | None:
+    def find(others: Mapping[str, np.ndarray], believed: np.ndarray | None) -> Place | None:
         calls.append((sorted(others), believed is not None))
         return None if len(calls) == 1 else (0.6, 0.5)
 
@@ -692,7 +692,7 @@ def guessed_clicks(lab: Lab) -> dict[str, Any]:
     script = {(step, "mouse"): LOST for step in range(8)} | {(8, "mouse"): WANTED}
     asked = []
 
-    def find(others: Mapping[str, Place], believed: Place | None) -> Place:
+    def find(others: Mapping[str, np.ndarray], believed: np.ndarray | None) -> Place:
         asked.append(sorted(others))
         return 0.3, 0.4
 

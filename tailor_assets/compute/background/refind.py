@@ -29,8 +29,9 @@ from tailor_assets.compute.recording.packet_plan import plan_packets
 WORST_QUALITY = 0.75
 # Where so much of an animal is seen, a tracker that has it there is left alone.
 _PROOF = 0.2
-# Of two that look nearly as good, the one nearer to where the animal was.
-_AS_GOOD = 0.15
+# Share of what is seen that lies in an animal's mask, from which on it is that animal, or a part: of
+# a hooded rat on a white floor only the head is seen, away from the middle of its mask.
+_WITHIN = 0.5
 # Share of the sampled frames that the background must explain. A hand, or the lid being lifted,
 # takes a few; a camera that moved once in the middle takes half.
 _IN_PLACE = 0.8
@@ -104,18 +105,17 @@ class AnimalFinder:
         picture: np.ndarray,
         source_frame: int,
         *,
-        near: tuple[float, float] | None = None,
-        believed: tuple[float, float] | None = None,
-        avoid: Sequence[tuple[float, float]] = (),
+        believed: np.ndarray | None = None,
+        avoid: Sequence[np.ndarray] = (),
     ) -> tuple[float, float, float] | None:
         """A point well inside an animal that nothing else tracks, or None where none is sure.
 
-        ``picture`` uint8 RGB [H, W, 3], upright, of the video's own size; ``near``: where the animal
-        was last seen; ``believed``: where a tracker has it: where anything is seen there that may be
-        an animal, the tracker is right and nothing is returned; ``avoid``: a point in each animal
-        that is not lost. Returns (x, y, quality): pixels of the picture, the point of the body
-        farthest from its outline, and how much it looks like the whole animal, 0..1. Raises
-        ValueError for a picture of another size.
+        ``picture`` uint8 RGB [H, W, 3], upright, of the video's own size. Masks are bool [h, w] grids
+        of it, of any size: ``believed``, a tracker's of this animal (where anything is seen there
+        that may be an animal, the tracker is right and nothing is returned), and ``avoid``, one of
+        each animal that is not lost. Returns (x, y, quality): pixels of the picture, the point of
+        the body farthest from its outline, and how much it looks like the whole animal, 0..1.
+        Raises ValueError for a picture of another size.
         """
         if self._closed.is_set():
             return None
@@ -128,23 +128,21 @@ class AnimalFinder:
             return None
         seen = best_first(finder.find(picture, source_frame))
         reach = finder.appearance.half_width
-        if believed is not None and any(
-            c.quality >= _PROOF and _is_of(c, believed, reach) for c in seen
-        ):
+
+        def is_of(candidate: Candidate, mask: np.ndarray) -> bool:
+            return _is_of(candidate, mask, picture.shape[:2], reach)
+
+        if believed is not None and any(c.quality >= _PROOF and is_of(c, believed) for c in seen):
             return None
         free = [
             c
             for c in seen
-            if c.quality >= WORST_QUALITY and not any(_is_of(c, point, reach) for point in avoid)
+            if c.quality >= WORST_QUALITY and not any(is_of(c, mask) for mask in avoid)
         ]
         if not free:
             return None
-        best = free[0]
-        if near is not None:
-            as_good = [c for c in free if c.quality >= best.quality - _AS_GOOD]
-            best = min(as_good, key=lambda c: np.hypot(c.x - near[0], c.y - near[1]))
-        x, y = best.innermost_point()
-        return x, y, best.quality
+        x, y = free[0].innermost_point()
+        return x, y, free[0].quality
 
     def _outcome(self) -> tuple[BodyFinder | None, str]:
         if self._learning is None:
@@ -206,8 +204,19 @@ def _settle(outcome: "Future[Any]", work: Callable[[], Any]) -> None:
         outcome.set_exception(error)
 
 
-def _is_of(candidate: Candidate, point: tuple[float, float], reach: float) -> bool:
-    """Whether a point lies in a candidate's body or within ``reach`` px of it."""
+def _is_of(candidate: Candidate, mask: np.ndarray, picture: tuple[int, int], reach: float) -> bool:
+    """Whether a candidate is what a mask is of: much of it lies in the mask, or the mask's middle
+    lies in it or within ``reach`` px of it. ``picture`` is (height, width)."""
+    if not mask.any():
+        return False
     rows, cols = np.nonzero(candidate.mask)
-    away = np.hypot(cols + candidate.box[1] - point[0], rows + candidate.box[0] - point[1])
-    return bool(away.min(initial=np.inf) <= reach)
+    rows, cols = rows + candidate.box[0], cols + candidate.box[1]
+    scale = mask.shape[0] / picture[0], mask.shape[1] / picture[1]
+    within = mask[
+        np.minimum((rows * scale[0]).astype(int), mask.shape[0] - 1),
+        np.minimum((cols * scale[1]).astype(int), mask.shape[1] - 1),
+    ]
+    if within.size and within.mean() >= _WITHIN:
+        return True
+    y, x = (np.argwhere(mask).mean(axis=0) + 0.5) / scale
+    return bool(np.hypot(cols - x, rows - y).min(initial=np.inf) <= reach)
