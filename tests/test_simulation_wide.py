@@ -208,6 +208,31 @@ def test_a_closed_shelter_hides_an_animal_wholly(kind):
     assert unchanged[cv2.erode(hidden.astype(np.uint8), np.ones((5, 5))) == 1].mean() > 0.98
 
 
+def test_a_nest_is_in_the_truth_from_the_first_frame_on_and_not_only_once_it_was_visited():
+    seen = behind_things = 0
+    for seed in range(40):
+        scene = build_wide_scene(seed, **SIZE, duration_s=2, animals=1)
+        if not scene.has_nest:
+            continue
+        renderer, number = scene.renderer, scene.labels.nest
+        _, before = renderer.render([None], [0])
+        site = renderer._nest.site
+        x, y = scene.ground.view.to_floor(np.array([site.x]), np.array([site.y]))
+        pose = replace(
+            scene.behaviors[0].seen_pose, x=float(x[0]), y=float(y[0]), velocity_x=0.0, velocity_y=0.0
+        )
+        renderer.render([pose], [0])
+        _, after = renderer.render([None], [0])
+        assert np.array_equal(before, after), seed
+        seen += bool((before == number).any())
+        if scene.renderer._scenery.front is not None:
+            hidden = scene.renderer._scenery.front[1] > 0.5
+            assert not (before[hidden] == number).any()
+            behind_things += 1
+    assert seen >= 8
+    assert behind_things >= 1
+
+
 def test_a_view_leads_from_the_floor_to_the_picture_and_back():
     for seed in range(20):
         view = choose_view(np.random.default_rng(seed), 384, 288, (300.0, 240.0))

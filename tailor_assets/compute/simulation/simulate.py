@@ -28,7 +28,7 @@ from tailor_assets.compute.simulation.rodent import COATS, Rodent, coat_luma
 from tailor_assets.compute.simulation.scenery import choose_floor, floor_luma, paint_scenery
 from tailor_assets.compute.simulation.wide_scene import WideScene, body_name, build_wide_scene
 
-SIMULATOR_VERSION = "1"
+SIMULATOR_VERSION = "2"
 VARIETIES = ("everyday", "wide")
 MOST_ANIMALS = 4
 LIGHTINGS = ("visible", "infrared")

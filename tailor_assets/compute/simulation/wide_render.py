@@ -94,6 +94,7 @@ class WideRenderer:
             if self._nest_patch is not None:
                 self._shade_under_nest(nest, self._nest_patch)
                 self._bake_nest(nest, self._nest_patch)
+        self._map[...] = self._still_map
         self._work = self._still.copy()
         self._picture = np.zeros((self._height, self._width, 3), np.uint8)
         self._finish(Box(0, 0, self._width, self._height))
@@ -295,6 +296,7 @@ class WideRenderer:
         self._base[where] = base
         self._still[where] = base * three(1 - over[1][part]) + over[0][part] * light
         self._still_map[where] = nest.outline[part].astype(np.uint8) * self.labels.nest
+        self._unlabel_behind_things(self._still_map, patch)
 
     def _cover_with_nest(self, nest: Nest | Shelter, patch: Box) -> None:
         """Lay the nest's upper strips over the animals; what is left of its outline is its label."""
@@ -320,9 +322,12 @@ class WideRenderer:
         """Put the things over the floor in front of ``patch``, and turn it into RGB."""
         where = patch.slices
         self._picture[where] = self._to_rgb(self._behind_things(self._work, patch))
+        self._unlabel_behind_things(self._map, patch)
+
+    def _unlabel_behind_things(self, labels: np.ndarray, patch: Box) -> None:
         if self._scenery.front is not None:
-            labels = self._map[where]
-            labels[self._scenery.front[1][where] > 0.5] = 0
+            where = patch.slices
+            labels[where][self._scenery.front[1][where] > 0.5] = 0
 
     def _behind_things(self, scene: np.ndarray, patch: Box) -> np.ndarray:
         crop = scene[patch.slices]
