@@ -12,8 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import unquote_to_bytes
 
-import dagster as dg
-
+from resources.configured_drive import DriveResource
 from resources.drive import (
     SIDECAR_LIMIT_BYTES,
     SIDECAR_NAME,
@@ -36,7 +35,7 @@ _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _begun: dict[tuple[str, str], tuple[Any, int]] = {}
 
 
-class LocalDrive(dg.ConfigurableResource):
+class LocalDrive(DriveResource):
     """Configures a ``LocalDriveFolder``.
 
     An empty ``root`` means ``TAILOR_DRIVE_ROOT``. ``results_root`` is a folder to write results to

@@ -4,6 +4,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tailor_assets.compute.errors import PermanentProblem
 
@@ -17,6 +18,9 @@ class Settings:
 
     home: Path
     """TAILOR_HOME: working copies, database, logs, own models. Default ``~/.tailor``."""
+    drive: Literal["local", "google"]
+    """TAILOR_DRIVE: ``local`` is a folder, ``google`` the Google Drives that are connected. Default
+    ``local``."""
     drive_root: Path
     """TAILOR_DRIVE_ROOT: folder that LocalDrive serves. Default ``$TAILOR_HOME/drive``."""
     artifacts: str
@@ -39,6 +43,7 @@ def load_settings() -> Settings:
     home = Path(env.get("TAILOR_HOME") or "~/.tailor").expanduser().resolve()
     return Settings(
         home=home,
+        drive=_drive(env.get("TAILOR_DRIVE") or "local"),
         drive_root=Path(env.get("TAILOR_DRIVE_ROOT") or home / "drive").expanduser().resolve(),
         artifacts=env.get("TAILOR_ARTIFACTS") or str(home / "artifacts"),
         postgres_url=env.get("TAILOR_POSTGRES_URL") or None,
@@ -49,6 +54,15 @@ def load_settings() -> Settings:
         templates_file=Path(env.get("TAILOR_TEMPLATES") or home / "templates.toml").expanduser(),
         segmenter=env.get("TAILOR_SEGMENTER") or DEFAULT_SEGMENTER,
     )
+
+
+def _drive(word: str) -> Literal["local", "google"]:
+    if word not in ("local", "google"):
+        raise PermanentProblem(
+            f"TAILOR_DRIVE is {word!r}: give local, for a folder, or google, for the Google Drives "
+            "that `tailor connect` has connected."
+        )
+    return "google" if word == "google" else "local"
 
 
 def worker_linger_s() -> float:

@@ -7,6 +7,7 @@ registry and the caps. A listing that fails changes nothing for its tenant and n
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from hashlib import sha256
 
 import dagster as dg
@@ -14,10 +15,11 @@ from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
 from jobs.processing import process_video, publish_frames
 from resources.artifact_store import ArtifactStore
+from resources.configured_drive import DriveResource
 from resources.drive import Drive, DriveUnavailable
-from resources.local_drive import LocalDrive
 from resources.video_registry import VideoRegistry, VideoRow
 from sensors.inbox_changes import InboxChange, find_changes
+from sensors.tenant_looks import TenantLooks
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.partitions import videos
 from tailor_assets.video_settings import parse_settings
@@ -53,25 +55,21 @@ _SCOPES = {
 )
 def drive_inbox(
     context: dg.SensorEvaluationContext,
-    drive: LocalDrive,
+    drive: DriveResource,
     registry: VideoRegistry,
     store: ArtifactStore,
 ) -> dg.SensorResult | dg.SkipReason:
     """One look into every tenant's Drive."""
     source = drive.open()
-    end = time.monotonic() + SECONDS_PER_TICK
-    messages: list[str] = []
     try:
         tenants = source.tenants()
     except DriveUnavailable as error:
         return dg.SkipReason(f"The Drive cannot be listed, nothing is changed: {error}")
-    for number, tenant in enumerate(tenants):
-        # An equal share of the time that is left: one tenant's large files do not hold up another.
-        share = max(end - time.monotonic(), 0.0) / (len(tenants) - number)
-        try:
-            messages += look_at_tenant(source, registry, tenant, share)
-        except (DriveUnavailable, PermanentProblem) as error:
-            messages.append(f"{tenant}: not looked at, nothing is changed: {error}")
+    messages = _looks_into(type(drive).__name__, drive.model_dump_json()).look(
+        tenants,
+        lambda tenant, seconds: look_at_tenant(source, registry, tenant, seconds),
+        SECONDS_PER_TICK,
+    )
     requests = _missing_runs(context.instance, registry, store)
     if not requests:
         return dg.SkipReason(" ".join(messages) or "Nothing new in any Drive.")
@@ -82,6 +80,12 @@ def drive_inbox(
     return dg.SensorResult(
         run_requests=requests, dynamic_partitions_requests=[videos.build_add_request(keys)]
     )
+
+
+@cache
+def _looks_into(kind: str, configuration: str) -> TenantLooks:
+    """The looks that go on from tick to tick, for one Drive."""
+    return TenantLooks()
 
 
 def look_at_tenant(

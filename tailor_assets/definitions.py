@@ -8,7 +8,7 @@ import dagster as dg
 from jobs.processing import process_video, publish_frames, rescore_video
 from resources.artifact_store import ArtifactStore
 from resources.behavior_models import BehaviorModels
-from resources.local_drive import LocalDrive
+from resources.configured_drive import ConfiguredDrive
 from resources.segmenter import Segmenter
 from resources.video_registry import VideoRegistry
 from run_queue.pool_polling import poll_pools_every_second
@@ -41,7 +41,7 @@ def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
         jobs=[process_video, rescore_video, publish_frames],
         sensors=[drive_inbox, frames_follow_results, lost_retries],
         resources={
-            "drive": LocalDrive(),
+            "drive": ConfiguredDrive(),
             "registry": VideoRegistry(),
             "store": ArtifactStore(),
             "segmenter": Segmenter(),

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from resources.artifact_store import ArtifactStore, version_of
-from resources.local_drive import LocalDrive
+from resources.configured_drive import DriveResource
 from resources.video_registry import VideoRegistry
 from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once, link
 from tailor_assets.partitions import videos
@@ -23,7 +23,7 @@ CODE_VERSION = "1"
 )
 def published_results(
     context: dg.AssetExecutionContext,
-    drive: LocalDrive,
+    drive: DriveResource,
     registry: VideoRegistry,
     store: ArtifactStore,
 ) -> dg.MaterializeResult:

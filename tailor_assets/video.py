@@ -8,8 +8,8 @@ import dagster as dg
 import polars as pl
 
 from resources.artifact_store import ArtifactStore, version_of
+from resources.configured_drive import DriveResource
 from resources.drive import VIDEO_SUFFIXES
-from resources.local_drive import LocalDrive
 from resources.video_registry import VideoRegistry
 from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once, check_result, check_spec
 from tailor_assets.checks import problem_with_video
@@ -30,7 +30,7 @@ CODE_VERSION = "1"
 )
 def video(
     context: dg.AssetExecutionContext,
-    drive: LocalDrive,
+    drive: DriveResource,
     registry: VideoRegistry,
     store: ArtifactStore,
 ) -> Iterator[dg.MaterializeResult]:
