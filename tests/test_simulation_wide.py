@@ -219,7 +219,11 @@ def test_a_nest_is_in_the_truth_from_the_first_frame_on_and_not_only_once_it_was
         site = renderer._nest.site
         x, y = scene.ground.view.to_floor(np.array([site.x]), np.array([site.y]))
         pose = replace(
-            scene.behaviors[0].seen_pose, x=float(x[0]), y=float(y[0]), velocity_x=0.0, velocity_y=0.0
+            scene.behaviors[0].seen_pose,
+            x=float(x[0]),
+            y=float(y[0]),
+            velocity_x=0.0,
+            velocity_y=0.0,
         )
         renderer.render([pose], [0])
         _, after = renderer.render([None], [0])
