@@ -135,6 +135,12 @@ class ArtifactStore(dg.ConfigurableResource):
         """Path of one file or folder of a partition."""
         return self.folder(partition) / name
 
+    def forget(self, partition: str) -> None:
+        """Delete all that is there of a partition; one of which there is nothing is fine."""
+        folder = self.folder(partition)
+        if folder.exists():
+            _delete(folder)
+
     # ------------------------------------------------------------------ writing
 
     @contextmanager

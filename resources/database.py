@@ -1,16 +1,20 @@
 """The PostgreSQL that Dagster and tailor share: its URL, and tailor's own schema in it.
 
 Belongs here: connecting and migrating. Does not belong here: what the tables mean
-(video_registry.py), starting a server (tailor_assets/services).
+(video_registry.py, google_drive/), starting a server (tailor_assets/services).
 """
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
 from tailor_assets.compute.errors import PermanentProblem
 
 SCHEMA = "tailor"
+# Every module describes its own tables in it.
+metadata = sa.MetaData(schema=SCHEMA)
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 # Any number of ours: two processes that migrate at once take turns by it (PostgreSQL advisory lock).
@@ -64,3 +68,45 @@ def migrate(postgres_url: str) -> None:
         ) from error
     finally:
         engine.dispose()
+
+
+def storable(value: object) -> object:
+    """Text without what PostgreSQL cannot hold: NUL, and halves of surrogate pairs."""
+    if not isinstance(value, str):
+        return value
+    return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def insert_for(connection: sa.Connection) -> Any:
+    """The dialect's own insert, because ``ON CONFLICT`` is not in the common one."""
+    if connection.dialect.name == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+        return sqlite_insert
+    from sqlalchemy.dialects.postgresql import insert as postgres_insert
+
+    return postgres_insert
+
+
+_engines: dict[str, sa.Engine] = {}
+_engines_lock = threading.Lock()
+
+
+def engine_for(url: str) -> sa.Engine:
+    """One engine per URL and process: a resource is made anew for every run and tick.
+
+    Raises PermanentProblem for an empty URL. In an SQLite file tables have no schema.
+    """
+    if not url:
+        raise PermanentProblem(
+            "No database is named: start tailor with `tailor up`, or set TAILOR_POSTGRES_URL."
+        )
+    if not url.startswith("sqlite:"):
+        url = with_driver(url)
+    with _engines_lock:
+        if url not in _engines:
+            engine = sa.create_engine(url, pool_size=2, max_overflow=4, pool_pre_ping=True)
+            if engine.dialect.name == "sqlite":
+                engine = engine.execution_options(schema_translate_map={SCHEMA: None})
+            _engines[url] = engine
+        return _engines[url]

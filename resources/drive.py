@@ -1,9 +1,13 @@
 """What tailor asks of a Drive. ``LocalDrive`` is a folder; Google Drive is the same questions."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from tailor_assets.compute.errors import PermanentProblem
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".wmv", ".m4v", ".mpg", ".mpeg")
 SIDECAR_NAME = "tailor.json"
@@ -11,9 +15,24 @@ SIDECAR_LIMIT_BYTES = 64 * 1024
 
 Progress = Callable[[int, int], None]
 
+_PARALLEL_UPLOADS = 8
+_UPLOAD_TRIES = 2
+
 
 class DriveUnavailable(Exception):
     """The Drive did not answer; trying again later may help. A failed listing is not an empty one."""
+
+
+class DriveMustWait(DriveUnavailable):
+    """The Drive gives no more for some hours."""
+
+
+class DriveFull(DriveUnavailable):
+    """There is no room for what is to be put there; it is kept here until there is."""
+
+
+class UserMustAct(PermanentProblem):
+    """Only the Drive's owner can mend it. The sentence says how; the tenant rests meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +66,32 @@ class PublishedFile:
 
     size: int
     md5: str
+
+
+def result_parts(results_name: str, relative: str | None = None) -> list[str]:
+    """The parts of a result's path below its results folder; none where ``relative`` is None.
+
+    Raises PermanentProblem for names that are no results folder's, or lead out of it.
+    """
+    if results_name.startswith(".") or not results_name or any(c in results_name for c in "/\0"):
+        raise PermanentProblem(f"{results_name!r} is not a results folder's name.")
+    if relative is None:
+        return []
+    parts = PurePosixPath(relative).parts
+    if not parts or ".." in parts or parts[0].startswith("/") or "\0" in relative:
+        raise PermanentProblem(f"{relative!r} is not a file of the results folder.")
+    return list(parts)
+
+
+class Fence(Protocol):
+    """Whether whoever publishes is still the one to do so (resources/publications.py)."""
+
+    @property
+    def attempt(self) -> int:
+        """Grows from one publisher of a video's results to the next."""
+
+    def check(self) -> None:
+        """Raise where somebody later does it by now."""
 
 
 class Drive(ABC):
@@ -95,9 +140,49 @@ class Drive(ABC):
     def publish(self, tenant: str, results_name: str, relative: str, source: Path) -> str:
         """Put a local file into the results folder, whole or not at all; return its md5 there."""
 
-    @abstractmethod
+    def publish_all(
+        self,
+        tenant: str,
+        results_name: str,
+        files: Mapping[str, Path],
+        sums: Mapping[str, str],
+        *,
+        fence: Fence | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Put local files (by their relative path) into the results folder, in parallel.
+
+        ``sums`` are their md5s. ``progress`` hears of files. Raises what ``fence.check`` raises
+        before anything is changed by one who is late, and DriveUnavailable for a file that does not
+        arrive as it was sent.
+        """
+
+        def send(relative: str) -> None:
+            for _ in range(_UPLOAD_TRIES):
+                if fence is not None:
+                    fence.check()
+                if self.publish(tenant, results_name, relative, files[relative]) == sums[relative]:
+                    return
+            raise DriveUnavailable(
+                f"{relative} did not arrive in the Drive as it was sent, {_UPLOAD_TRIES} times"
+            )
+
+        with ThreadPoolExecutor(_PARALLEL_UPLOADS) as pool:
+            for done, _ in enumerate(pool.map(send, files), start=1):
+                if progress is not None:
+                    progress(done, len(files))
+
     def unpublish(self, tenant: str, results_name: str, relative: str) -> None:
         """Remove a file from the results folder; one that is not there is fine."""
+        self.unpublish_all(tenant, results_name, [relative])
+
+    @abstractmethod
+    def unpublish_all(self, tenant: str, results_name: str, relatives: Sequence[str]) -> None:
+        """Remove files from the results folder; those that are not there are fine."""
+
+    @abstractmethod
+    def has_room(self, tenant: str, size: int) -> bool | None:
+        """Whether ``size`` more bytes fit into the results; None where nobody can tell."""
 
     @abstractmethod
     def link(self, tenant: str, results_name: str, relative: str = "") -> str:

@@ -3,9 +3,10 @@
 import errno
 import os
 import secrets
+import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import md5
 from pathlib import Path, PurePosixPath
@@ -19,10 +20,12 @@ from resources.drive import (
     VIDEO_SUFFIXES,
     Drive,
     DriveFile,
+    DriveFull,
     DriveUnavailable,
     Progress,
     PublishedFile,
     VideoFolder,
+    result_parts,
 )
 from resources.settings import load_settings
 from tailor_assets.compute.errors import PermanentProblem
@@ -190,21 +193,34 @@ class LocalDriveFolder(Drive):
                 os.fsync(copy.fileno())
             os.replace(temporary, target)
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DriveFull(
+                    f"There is no room for {relative} in {self.root}: make room; what is to be put "
+                    "there is kept here meanwhile."
+                ) from error
             raise DriveUnavailable(f"cannot write {target}: {error.strerror}") from error
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
         return digest.hexdigest()
 
-    def unpublish(self, tenant: str, results_name: str, relative: str) -> None:
-        """Delete the file if it is there."""
-        path = self._result_file(tenant, results_name, relative)
-        try:
-            path.unlink(missing_ok=True)
-        except NotADirectoryError:
-            return
-        except OSError as error:
-            raise DriveUnavailable(f"cannot remove {path}: {error.strerror}") from error
+    def unpublish_all(self, tenant: str, results_name: str, relatives: Sequence[str]) -> None:
+        """Delete the files that are there."""
+        for relative in relatives:
+            path = self._result_file(tenant, results_name, relative)
+            try:
+                path.unlink(missing_ok=True)
+            except NotADirectoryError:
+                continue
+            except OSError as error:
+                raise DriveUnavailable(f"cannot remove {path}: {error.strerror}") from error
+
+    def has_room(self, tenant: str, size: int) -> bool | None:
+        """Of the disk that the results are on."""
+        folder = self.results_root or self._tailor(tenant)
+        while not folder.exists():
+            folder = folder.parent
+        return shutil.disk_usage(folder).free >= size
 
     def link(self, tenant: str, results_name: str, relative: str = "") -> str:
         """A ``file://`` address."""
@@ -290,12 +306,7 @@ class LocalDriveFolder(Drive):
                 raise
 
     def _results(self, tenant: str, results_name: str) -> Path:
-        if (
-            results_name.startswith(".")
-            or not results_name
-            or any(c in results_name for c in "/\0")
-        ):
-            raise PermanentProblem(f"{results_name!r} is not a results folder's name.")
+        result_parts(results_name)
         base = self.results_root or self._inside(tenant, "results")
         _refuse_links(base, base / results_name)
         return base / results_name
@@ -303,10 +314,7 @@ class LocalDriveFolder(Drive):
     def _result_file(self, tenant: str, results_name: str, relative: str) -> Path:
         """Path of a result; its folders are not links, and whoever uses it must not follow it."""
         folder = self._results(tenant, results_name)
-        parts = PurePosixPath(relative).parts
-        if not parts or ".." in parts or parts[0].startswith("/") or "\0" in relative:
-            raise PermanentProblem(f"{relative!r} is not a file of the results folder.")
-        path = folder.joinpath(*parts)
+        path = folder.joinpath(*result_parts(results_name, relative))
         _refuse_links(folder, path.parent)
         return path
 

@@ -151,7 +151,7 @@ class _Fetch:
         """Try until all bytes are here and right."""
         at_first = furthest = self._part.size
         failures = 0
-        while self._part.sha256 != self._entry.sha256:
+        while self._part.digest != self._entry.sha256:
             try:
                 self._one_try()
             except _TryAgain as trouble:
@@ -232,8 +232,8 @@ class _Fetch:
             )
 
     def _check_arrived(self) -> None:
-        if self._part.sha256 != self._entry.sha256:
-            found = self._part.sha256
+        if self._part.digest != self._entry.sha256:
+            found = self._part.digest
             self._part.remove()
             raise PermanentProblem(
                 f"What {self._host} sent is not the file of {self._entry.name} (its sha256 is "

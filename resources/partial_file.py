@@ -34,29 +34,33 @@ class Origin:
 
 
 class PartialFile:
-    """The bytes that are here so far and their sha256. Held (``hold_partial_file``) while it lives."""
+    """The bytes that are here so far and their hash. Held (``hold_partial_file``) while it lives."""
 
-    def __init__(self, path: Path, stream: io.FileIO) -> None:
+    def __init__(self, path: Path, stream: io.FileIO, algorithm: str) -> None:
         """Of a part that is open and locked. Nothing of it is known before ``read``."""
         self.path = path
         self._stream = stream
         self._notes = notes_of(path)
-        self._digest = hashlib.sha256()
+        self._algorithm = algorithm
+        self._digest = self._new_digest()
         self.size = 0
         self.origin: Origin | None = None
 
     def read(self, on_bytes: OnBytes | None = None) -> None:
-        """Learn what an earlier process left: ``size``, ``sha256`` and ``origin``."""
+        """Learn what an earlier process left: ``size``, ``digest`` and ``origin``."""
         with self._problems():
             self._stream.seek(0)
             self._digest = hash_stream(
-                self._stream, os.fstat(self._stream.fileno()).st_size, on_bytes
+                self._stream,
+                os.fstat(self._stream.fileno()).st_size,
+                on_bytes,
+                self._algorithm,
             )
             self.size = self._stream.tell()
         self.origin = _read_origin(self._notes)
 
     @property
-    def sha256(self) -> str:
+    def digest(self) -> str:
         """Of the bytes so far, in hexadecimal."""
         return self._digest.hexdigest()
 
@@ -78,7 +82,7 @@ class PartialFile:
             self._stream.truncate()
             with write_atomically(self._notes) as temporary:
                 temporary.write_text(json.dumps(asdict(origin)))
-        self._digest, self.size = hashlib.sha256(), 0
+        self._digest, self.size = self._new_digest(), 0
         self.origin = origin
 
     def put_in_place(self, target: Path) -> None:
@@ -97,7 +101,10 @@ class PartialFile:
         """Delete the part and its notes."""
         self._notes.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
-        self._digest, self.size = hashlib.sha256(), 0
+        self._digest, self.size = self._new_digest(), 0
+
+    def _new_digest(self) -> "hashlib._Hash":
+        return hashlib.new(self._algorithm, usedforsecurity=False)
 
     @contextmanager
     def _problems(self) -> Iterator[None]:
@@ -127,7 +134,9 @@ def notes_of(part: Path) -> Path:
 
 
 @contextmanager
-def hold_partial_file(target: Path, wait: Callable[[], None]) -> Iterator[PartialFile]:
+def hold_partial_file(
+    target: Path, wait: Callable[[], None], algorithm: str = "sha256"
+) -> Iterator[PartialFile]:
     """Hold the part of ``target``; where another process does, call ``wait`` once and wait.
 
     Meanwhile the other process may have finished: look for ``target`` once more. A part that is
@@ -140,9 +149,9 @@ def hold_partial_file(target: Path, wait: Callable[[], None]) -> Iterator[Partia
     except OSError as error:
         raise PermanentProblem(
             f"{path} cannot be written ({error.strerror}): give the folder to this user, or name "
-            "another one in TAILOR_MODELS."
+            "another one in the environment (TAILOR_MODELS for weights, TAILOR_HOME)."
         ) from None
-    part = PartialFile(path, stream)
+    part = PartialFile(path, stream, algorithm)
     try:
         yield part
     finally:

@@ -4,7 +4,6 @@ One row per partition: where the video is in the Drive, whether it holds still, 
 ``tailor.json`` says, and what it waits for. The Drive sensor writes rows, assets read them.
 """
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -14,11 +13,10 @@ from typing import Literal
 import dagster as dg
 import sqlalchemy as sa
 
-from resources.database import SCHEMA, with_driver
+from resources.database import engine_for, insert_for, metadata, storable
+from resources.publications import publications_table
 from resources.settings import load_settings
 from tailor_assets.compute.errors import PermanentProblem
-
-metadata = sa.MetaData(schema=SCHEMA)
 
 videos_table = sa.Table(
     "videos",
@@ -98,14 +96,19 @@ class VideoRegistry(dg.ConfigurableResource):
 
     url: str = ""
 
+    @property
+    def database_url(self) -> str:
+        """Of the database that the registry is in."""
+        return self.url or load_settings().postgres_url or ""
+
     @contextmanager
     def _connect(self) -> Iterator[sa.Connection]:
-        with _engine(self.url or load_settings().postgres_url or "").begin() as connection:
+        with engine_for(self.database_url).begin() as connection:
             yield connection
 
     def create_in_sqlite(self) -> None:
         """Make the tables in an SQLite file. PostgreSQL is migrated by ``tailor up`` instead."""
-        metadata.create_all(_engine(self.url))
+        metadata.create_all(engine_for(self.url))
 
     def get(self, partition_key: str) -> VideoRow:
         """The row of a partition. Raises PermanentProblem where there is none."""
@@ -125,6 +128,26 @@ class VideoRegistry(dg.ConfigurableResource):
         with self._connect() as connection:
             rows = [_to_row(row) for row in connection.execute(query).mappings()]
         return {row.folder_id: row for row in rows}
+
+    def partitions_of(self, tenant: str) -> list[str]:
+        """Partition keys of a tenant's videos."""
+        return sorted(row.partition_key for row in self.of_tenant(tenant).values())
+
+    def file_ids_of(self, tenant: str) -> list[str]:
+        """The Drive's ids of a tenant's videos."""
+        return sorted(row.file_id for row in self.of_tenant(tenant).values() if row.file_id)
+
+    def forget(self, tenant: str) -> None:
+        """Delete what is known of a tenant and its videos."""
+        of_tenant = sa.select(videos_table.c.partition_key).where(videos_table.c.tenant == tenant)
+        with self._connect() as connection:
+            connection.execute(
+                sa.delete(publications_table).where(
+                    publications_table.c.partition_key.in_(of_tenant)
+                )
+            )
+            for table in (videos_table, tenants_table):
+                connection.execute(sa.delete(table).where(table.c.tenant == tenant))
 
     def waiting(self) -> list[VideoRow]:
         """Rows that wait for something a person gives, the longest wait first."""
@@ -156,10 +179,10 @@ class VideoRegistry(dg.ConfigurableResource):
         if not rows:
             return
         with self._connect() as connection:
-            insert = _insert_for(connection)
+            insert = insert_for(connection)
             for row in rows:
                 values = {
-                    name: _storable(value)
+                    name: storable(value)
                     for name, value in asdict(row).items()
                     if name not in ("waiting_for", "waiting_since")
                 }
@@ -202,7 +225,7 @@ class VideoRegistry(dg.ConfigurableResource):
     def set_publishes_frames(self, tenant: str, publish: bool) -> None:
         """Switch the publication of full ``frames/`` for one tenant."""
         with self._connect() as connection:
-            statement = _insert_for(connection)(tenants_table).values(
+            statement = insert_for(connection)(tenants_table).values(
                 tenant=tenant, publish_frames=publish
             )
             connection.execute(
@@ -212,44 +235,5 @@ class VideoRegistry(dg.ConfigurableResource):
             )
 
 
-def _storable(value: object) -> object:
-    """Text without what PostgreSQL cannot hold: NUL, and halves of surrogate pairs."""
-    if not isinstance(value, str):
-        return value
-    return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-
-
 def _to_row(row: sa.RowMapping) -> VideoRow:
     return VideoRow(**{name: row[name] for name in _ROW_FIELDS})
-
-
-def _insert_for(connection: sa.Connection):  # type: ignore[no-untyped-def]
-    """The dialect's own insert, because ``ON CONFLICT`` is not in the common one."""
-    if connection.dialect.name == "sqlite":
-        from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-
-        return sqlite_insert
-    from sqlalchemy.dialects.postgresql import insert as postgres_insert
-
-    return postgres_insert
-
-
-_engines: dict[str, sa.Engine] = {}
-_engines_lock = threading.Lock()
-
-
-def _engine(url: str) -> sa.Engine:
-    """One engine per URL and process: a resource is made anew for every run and tick."""
-    if not url:
-        raise PermanentProblem(
-            "No database is named: start tailor with `tailor up`, or set TAILOR_POSTGRES_URL."
-        )
-    if not url.startswith("sqlite:"):
-        url = with_driver(url)
-    with _engines_lock:
-        if url not in _engines:
-            engine = sa.create_engine(url, pool_size=2, max_overflow=4, pool_pre_ping=True)
-            if engine.dialect.name == "sqlite":
-                engine = engine.execution_options(schema_translate_map={SCHEMA: None})
-            _engines[url] = engine
-        return _engines[url]

@@ -15,9 +15,11 @@ OnBytes = Callable[[int, int | None], None]
 _AT_A_TIME = 1 << 20
 
 
-def hash_stream(stream: BinaryIO, size: int, on_bytes: OnBytes | None = None) -> "hashlib._Hash":
-    """The sha256 object of what is left of ``stream``, about ``size`` bytes, in constant memory."""
-    digest = hashlib.sha256()
+def hash_stream(
+    stream: BinaryIO, size: int, on_bytes: OnBytes | None = None, algorithm: str = "sha256"
+) -> "hashlib._Hash":
+    """The hash object of what is left of ``stream``, about ``size`` bytes, in constant memory."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
     done = 0
     while piece := stream.read(_AT_A_TIME):
         digest.update(piece)

@@ -7,6 +7,7 @@ from resources.configured_drive import DriveResource
 from resources.video_registry import VideoRegistry
 from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once, link
 from tailor_assets.partitions import videos
+from tailor_assets.publication_claim import publication
 from tailor_assets.publishing import publish_folder
 
 CODE_VERSION = "1"
@@ -40,7 +41,10 @@ def published_frames(
             return dg.MaterializeResult(metadata={"uploaded": 0, "switched off": True})
         with store.local(key, "frames") as folder:
             files = {f"frames/{path.name}": path for path in sorted(folder.glob("*.jpg"))}
-            report = publish_folder(drive.open(), row, files, prefix="frames/", log=context.log)
+            with publication(context, registry, "frames", files) as fence:
+                report = publish_folder(
+                    drive.open(), row, files, prefix="frames/", fence=fence, log=context.log
+                )
         record = draft.commit(
             version=version_of("published_frames", CODE_VERSION, frames.version),
             made_from={"frames": frames},

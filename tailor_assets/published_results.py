@@ -7,6 +7,7 @@ from resources.configured_drive import DriveResource
 from resources.video_registry import VideoRegistry
 from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once, link
 from tailor_assets.partitions import videos
+from tailor_assets.publication_claim import publication
 from tailor_assets.publishing import publish, result_files
 from tailor_assets.version import TAILOR_VERSION
 
@@ -38,7 +39,10 @@ def published_results(
         names = ("video", "frames", "prompts", "masks", "features", "predictions", "flags")
         records = {name: store.require(key, name) for name in names}
         before = store.record(key, "published_results")
-        with result_files(store, key, row.results_name, draft.folder) as files:
+        with (
+            result_files(store, key, row.results_name, draft.folder) as files,
+            publication(context, registry, "results", files) as fence,
+        ):
             report = publish(
                 drive.open(),
                 row,
@@ -68,6 +72,7 @@ def published_results(
                     "segmentation_seconds": records["masks"].details["seconds"],
                 },
                 files_before=list((before.details if before else {}).get("files", [])),
+                fence=fence,
                 log=context.log,
             )  # fmt: skip
         record = draft.commit(

@@ -14,13 +14,12 @@ from typing import Any
 import dagster as dg
 
 from resources.artifact_store import ArtifactStore
-from resources.drive import Drive, PublishedFile
+from resources.drive import Drive, DriveFull, DriveMustWait, DriveUnavailable, Fence, PublishedFile
 from resources.video_registry import VideoRow
 from tailor_assets.progress import LogProgress
 
 MANIFEST = "manifest.json"
-_PARALLEL_UPLOADS = 8
-_ATTEMPTS = 2
+_PARALLEL_CHECKSUMS = 8
 _LARGEST_MANIFEST = 64 << 20  # bytes; people can write to this file, too
 
 
@@ -72,6 +71,7 @@ def publish(
     about: Mapping[str, Any],
     of_this_run: Mapping[str, Any],
     files_before: Sequence[str],
+    fence: Fence,
     log: dg.DagsterLogManager,
 ) -> PublishReport:
     """Make the results folder hold exactly ``files`` and a manifest of them.
@@ -84,7 +84,8 @@ def publish(
     ``about`` is what the results are of, ``of_this_run`` what differs although the results are equal;
     the manifest has both, and equal results with an equal ``about`` are not sent again.
 
-    Raises dagster.Failure (retried) when a file does not arrive as it was sent.
+    Nothing is changed by one whom ``fence`` finds late: it raises. Raises dagster.Failure (retried)
+    when a file does not arrive as it was sent, DriveFull and DriveMustWait.
     """
     start = time.monotonic()
     there = drive.published(row.tenant, row.results_name)
@@ -109,11 +110,13 @@ def publish(
     stale = sorted(name for name in ours if name in there and name not in files)
     uploaded = 0
     if wrong or stale or identity_there != identity:
+        fence.check()
         drive.unpublish(row.tenant, row.results_name, MANIFEST)
-        _send_all(drive, row, files, sums, wrong, log)
-        for name in stale:
-            drive.unpublish(row.tenant, row.results_name, name)
-        _send(drive, row, MANIFEST, manifest_path, _md5(manifest_path))
+        _send_all(drive, row, files, sums, wrong, fence, log)
+        fence.check()
+        drive.unpublish_all(row.tenant, row.results_name, stale)
+        last = {MANIFEST: manifest_path}
+        _send_all(drive, row, last, {MANIFEST: _md5(manifest_path)}, [MANIFEST], fence, log)
         uploaded = len(wrong) + 1
     return PublishReport(
         names=[*sorted(files), MANIFEST],
@@ -132,6 +135,7 @@ def publish_folder(
     files: Mapping[str, Path],
     *,
     prefix: str,
+    fence: Fence,
     log: dg.DagsterLogManager,
 ) -> PublishReport:
     """Make one folder of the results (``prefix`` ends with a slash) hold exactly ``files``.
@@ -145,9 +149,10 @@ def publish_folder(
     sums = _checksums(files)
     wrong = _differing(sums, there)
     stale = [name for name in there if name not in files]
-    _send_all(drive, row, files, sums, wrong, log)
-    for name in stale:
-        drive.unpublish(row.tenant, row.results_name, name)
+    _send_all(drive, row, files, sums, wrong, fence, log)
+    if stale:
+        fence.check()
+        drive.unpublish_all(row.tenant, row.results_name, stale)
     return PublishReport(
         names=sorted(files),
         uploaded=len(wrong),
@@ -160,7 +165,7 @@ def publish_folder(
 
 
 def _checksums(files: Mapping[str, Path]) -> dict[str, str]:
-    with ThreadPoolExecutor(_PARALLEL_UPLOADS) as pool:
+    with ThreadPoolExecutor(_PARALLEL_CHECKSUMS) as pool:
         return dict(zip(files, pool.map(_md5, files.values()), strict=True))
 
 
@@ -174,23 +179,24 @@ def _send_all(
     files: Mapping[str, Path],
     sums: Mapping[str, str],
     names: Sequence[str],
+    fence: Fence,
     log: dg.DagsterLogManager,
 ) -> None:
-    progress = LogProgress(log, "uploading", "files")
-    with ThreadPoolExecutor(_PARALLEL_UPLOADS) as pool:
-        sent = pool.map(lambda name: _send(drive, row, name, files[name], sums[name]), names)
-        for done, _ in enumerate(sent, start=1):
-            progress(done, len(names))
-
-
-def _send(drive: Drive, row: VideoRow, name: str, path: Path, md5: str) -> None:
-    for _ in range(_ATTEMPTS):
-        if drive.publish(row.tenant, row.results_name, name, path) == md5:
-            return
-    raise dg.Failure(
-        f"{name} did not arrive in the Drive as it was sent, {_ATTEMPTS} times; the run is tried "
-        "again."
-    )
+    if not names:
+        return
+    try:
+        drive.publish_all(
+            row.tenant,
+            row.results_name,
+            {name: files[name] for name in names},
+            {name: sums[name] for name in names},
+            fence=fence,
+            progress=LogProgress(log, "uploading", "files"),
+        )
+    except (DriveFull, DriveMustWait):
+        raise  # trying again at once is of no use; it is parked
+    except DriveUnavailable as error:
+        raise dg.Failure(f"{error}; the run is tried again.") from error
 
 
 def _manifest_there(

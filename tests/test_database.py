@@ -10,8 +10,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from toy_services import new_home
 
-from resources.database import migrate, with_driver
-from resources.video_registry import metadata
+from resources import publications, video_registry
+from resources.database import metadata, migrate, with_driver
+from resources.google_drive import drive
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.services.postgres import embedded_postgres
 
@@ -40,14 +41,24 @@ def url_of(engine: sa.Engine) -> str:
     return engine.url.render_as_string(hide_password=False)
 
 
-def test_migrating_makes_both_tables_and_migrating_again_changes_nothing(
+# Each describes its tables when it is imported.
+DESCRIBED = (publications, video_registry, drive)
+
+
+def test_migrating_makes_all_tables_and_migrating_again_changes_nothing(
     database: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # no alembic.ini here
     migrate(url_of(database))
     migrate(url_of(database))
     inspector = sa.inspect(database)
-    assert set(inspector.get_table_names("tailor")) == {"alembic_version", "tenants", "videos"}
+    assert set(inspector.get_table_names("tailor")) == {
+        "alembic_version",
+        *(table.name for table in metadata.tables.values()),
+    }
+    assert {"tenants", "videos", "publications", "drive_accounts"} <= set(
+        inspector.get_table_names("tailor")
+    )
     assert inspector.get_table_names("public") == [], "Dagster's schema is not ours to touch"
     nullable = {c["name"] for c in inspector.get_columns("videos", "tailor") if c["nullable"]}
     assert {"checksum", "admitted_at", "problem"} <= nullable

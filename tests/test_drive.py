@@ -1,17 +1,18 @@
 """What every Drive promises, whatever is behind it; one suite for all of them."""
 
 import contextlib
-import hashlib
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from drive_trees import CREDENTIALS, DriveTree, GoogleTree, LocalTree, google_tree, md5
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resources.drive import SIDECAR_LIMIT_BYTES, Drive, DriveUnavailable
+from resources.database import migrate
+from resources.drive import SIDECAR_LIMIT_BYTES, DriveUnavailable
 from resources.local_drive import LocalDriveFolder
 from tailor_assets.compute.errors import PermanentProblem
 
@@ -32,46 +33,38 @@ HOSTILE_NAMES = [
 ]
 
 
-class LocalTree:
-    """Puts files into a ``LocalDriveFolder`` as people do: with a file manager."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.drive: Drive = LocalDriveFolder(root)
-
-    def upload(self, tenant: str, folder: str, name: str, content: bytes) -> None:
-        path = self.root / tenant / "tailor" / "videos" / folder
-        path.mkdir(parents=True, exist_ok=True)
-        (path / name).write_bytes(content)
-
-    def put_result(self, tenant: str, name: str, relative: str, content: bytes) -> None:
-        path = self.root / tenant / "tailor" / "results" / name / relative
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-
-    def break_listing(self, tenant: str) -> None:
-        """As a share that has gone away: the name is there, listing it fails."""
-        videos = self.root / tenant / "tailor" / "videos"
-        videos.rename(videos.with_name("gone"))
-        videos.write_bytes(b"")
+@pytest.fixture(scope="module")
+def google_url(postgres_url: str) -> str:
+    migrate(postgres_url)
+    return postgres_url
 
 
-@pytest.fixture(params=["local"])
-def tree(tmp_path: Path) -> Iterator[LocalTree]:
-    return LocalTree(tmp_path / "drive")
-
-
-def md5(content: bytes) -> str:
-    return hashlib.md5(content).hexdigest()
+@pytest.fixture(params=["local", "google"])
+def tree(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[DriveTree]:
+    """Each kind of Drive; Google's is the test server, or a real account where one is given."""
+    if request.param == "local":
+        yield LocalTree(tmp_path / "drive")
+        return
+    url = request.getfixturevalue("google_url")
+    if os.environ.get(CREDENTIALS):
+        google = GoogleTree(url, tmp_path, None)
+        monkeypatch.setenv("TAILOR_GOOGLE_CLIENT", google.environment["TAILOR_GOOGLE_CLIENT"])
+        yield google
+        google.disconnect_all()
+        return
+    with google_tree(url, tmp_path) as google:
+        yield google
 
 
 class TestEveryDrive:
     """The contract of ``Drive``."""
 
-    def test_a_drive_without_tenants_is_empty_and_not_broken(self, tree: LocalTree) -> None:
+    def test_a_drive_without_tenants_is_empty_and_not_broken(self, tree: DriveTree) -> None:
         assert tree.drive.tenants() == []
 
-    def test_the_listing_has_videos_and_the_sidecar_and_nothing_else(self, tree: LocalTree) -> None:
+    def test_the_listing_has_videos_and_the_sidecar_and_nothing_else(self, tree: DriveTree) -> None:
         tree.upload("ben", "day 2", "b.MP4", b"222")
         tree.upload("ben", "day 1", "a.avi", b"1")
         tree.upload("ben", "day 1", "tailor.json", b"{}")
@@ -89,7 +82,7 @@ class TestEveryDrive:
         assert second.sidecar is None
         assert {f.id for f in (*first.videos, *second.videos)}.isdisjoint({first.id, second.id})
 
-    def test_ids_stay_and_fingerprints_follow_the_content(self, tree: LocalTree) -> None:
+    def test_ids_stay_and_fingerprints_follow_the_content(self, tree: DriveTree) -> None:
         tree.upload("ben", "d", "v.mp4", b"one")
         ((before,),) = (f.videos for f in tree.drive.video_folders("ben"))
         ((again,),) = (f.videos for f in tree.drive.video_folders("ben"))
@@ -99,7 +92,7 @@ class TestEveryDrive:
         assert after.id == before.id
         assert after.fingerprint != before.fingerprint
 
-    def test_md5_and_download_agree_with_the_content(self, tree: LocalTree, tmp_path: Path) -> None:
+    def test_md5_and_download_agree_with_the_content(self, tree: DriveTree, tmp_path: Path) -> None:
         content = os.urandom((2 << 20) + 17)
         tree.upload("ben", "d", "v.mp4", content)
         (folder,) = tree.drive.video_folders("ben")
@@ -111,7 +104,7 @@ class TestEveryDrive:
         assert target.read_bytes() == content
         assert seen[-1] == (len(content), len(content))
 
-    def test_a_checksum_that_takes_too_long_goes_on_where_it_stopped(self, tree: LocalTree) -> None:
+    def test_a_checksum_that_takes_too_long_goes_on_where_it_stopped(self, tree: DriveTree) -> None:
         content = os.urandom(5 << 20)
         tree.upload("ben", "d", "v.mp4", content)
         file = tree.drive.video_folders("ben")[0].videos[0]
@@ -122,16 +115,9 @@ class TestEveryDrive:
             assert len(answers) < 20, "every call begins again"
         assert answers[-1] == md5(content)
 
-    def test_a_file_that_changed_meanwhile_is_read_from_the_start(self, tree: LocalTree) -> None:
-        tree.upload("ben", "d", "v.mp4", bytes(3 << 20))
-        file = tree.drive.video_folders("ben")[0].videos[0]
-        assert tree.drive.md5("ben", file.id, time.monotonic() - 1) is None
-        tree.upload("ben", "d", "v.mp4", b"other")
-        assert tree.drive.md5("ben", file.id) == md5(b"other")
-
     @pytest.mark.parametrize("name", HOSTILE_NAMES)
     def test_a_hostile_name_goes_in_and_out_unharmed(
-        self, tree: LocalTree, tmp_path: Path, name: str
+        self, tree: DriveTree, tmp_path: Path, name: str
     ) -> None:
         tree.upload("ben", name, f"{name}.mp4", b"video")
         tree.upload("ben", name, "tailor.json", b'{"stride": 2}')
@@ -147,14 +133,15 @@ class TestEveryDrive:
 
     @pytest.mark.parametrize("name", [n for n in HOSTILE_NAMES if "\\" not in n])
     def test_results_of_a_hostile_name_come_back(
-        self, tree: LocalTree, tmp_path: Path, name: str
+        self, tree: DriveTree, tmp_path: Path, name: str
     ) -> None:
+        tree.add_tenant("ben")
         source = tmp_path / "source"
         source.write_bytes(b"rows")
         assert tree.drive.publish("ben", name, f"{name}.csv", source) == md5(b"rows")
         assert tree.drive.published("ben", name)[f"{name}.csv"].md5 == md5(b"rows")
         assert tree.drive.read_published("ben", name, f"{name}.csv") == b"rows"
-        assert tree.drive.link("ben", name).startswith(("file://", "https://"))
+        assert tree.drive.link("ben", name).startswith(("file://", "https://", "http://127.0.0.1:"))
         tree.drive.unpublish("ben", name, f"{name}.csv")
         assert tree.drive.published("ben", name) == {}
 
@@ -166,7 +153,7 @@ class TestEveryDrive:
          "ben/tailor/videos/d/v.mp4%00"],
     )  # fmt: skip
     def test_no_id_leads_out_of_the_tenants_videos(
-        self, tree: LocalTree, tmp_path: Path, file_id: str
+        self, tree: DriveTree, tmp_path: Path, file_id: str
     ) -> None:
         tree.upload("ben", "d", "other.mp4", b"ben's")
         tree.upload("anna", "d", "v.mp4", b"anna's")
@@ -180,7 +167,7 @@ class TestEveryDrive:
         assert not (tmp_path / "copy").exists()
 
     @pytest.mark.parametrize("tenant", ["", ".", "..", "../ben", "a/b", "a\\b", ".ben", "x\0"])
-    def test_what_is_no_tenants_name_is_refused(self, tree: LocalTree, tenant: str) -> None:
+    def test_what_is_no_tenants_name_is_refused(self, tree: DriveTree, tenant: str) -> None:
         tree.upload("ben", "d", "v.mp4", b"ben's")
         with pytest.raises(PermanentProblem):
             tree.drive.video_folders(tenant)
@@ -193,7 +180,7 @@ class TestEveryDrive:
          ("r", "/etc/x"), ("r", "watch/../../x"), ("r", ".."), ("r", "x\0y"), ("a/b", "x")],
     )  # fmt: skip
     def test_no_result_is_written_outside_its_folder(
-        self, tree: LocalTree, tmp_path: Path, results: str, relative: str
+        self, tree: DriveTree, tmp_path: Path, results: str, relative: str
     ) -> None:
         source = tmp_path / "source"
         source.write_bytes(b"x")
@@ -207,8 +194,9 @@ class TestEveryDrive:
                 act()
 
     def test_publishing_replaces_and_lists_what_is_there(
-        self, tree: LocalTree, tmp_path: Path
+        self, tree: DriveTree, tmp_path: Path
     ) -> None:
+        tree.add_tenant("ben")
         source = tmp_path / "source"
         for content in (b"first", b"the second"):
             source.write_bytes(content)
@@ -226,20 +214,22 @@ class TestEveryDrive:
         assert list(tree.drive.published("ben", "day 1")) == ["my notes.txt"]
         assert tree.drive.published("ben", "never") == {}
 
-    def test_a_listing_that_fails_is_not_an_empty_listing(self, tree: LocalTree) -> None:
+    def test_a_listing_that_fails_is_not_an_empty_listing(self, tree: DriveTree) -> None:
         tree.upload("ben", "d", "v.mp4", b"1")
         tree.break_listing("ben")
         with pytest.raises(DriveUnavailable):
             tree.drive.video_folders("ben")
 
-    def test_a_video_that_is_gone_is_said_and_what_to_do(self, tree: LocalTree) -> None:
+    def test_a_video_that_is_gone_is_said_and_what_to_do(self, tree: DriveTree) -> None:
         tree.upload("ben", "day 1", "v.mp4", b"1")
         tree.upload("ben", "day 1", "w.mp4", b"1")
         file_id = tree.drive.video_folders("ben")[0].videos[0].id
-        with pytest.raises(PermanentProblem, match=r"gone\.mp4 is no longer .*day 1.*put it back"):
-            tree.drive.md5("ben", file_id.replace("v.mp4", "gone.mp4"))
+        tree.remove("ben", "day 1", "v.mp4")
+        tree.drive.video_folders("ben")
+        with pytest.raises(PermanentProblem, match=r"is no longer .*put it back"):
+            tree.drive.md5("ben", file_id)
 
-    def test_a_sidecar_of_64_kib_is_read_and_a_larger_one_refused(self, tree: LocalTree) -> None:
+    def test_a_sidecar_of_64_kib_is_read_and_a_larger_one_refused(self, tree: DriveTree) -> None:
         tree.upload("ben", "d", "v.mp4", b"1")
         for size in (SIDECAR_LIMIT_BYTES, SIDECAR_LIMIT_BYTES + 1):
             tree.upload("ben", "d", "tailor.json", b" " * size)
@@ -385,6 +375,14 @@ def test_a_tenant_nobody_may_enter_does_not_hide_the_others(
     with pytest.raises(DriveUnavailable, match="Permission denied"):
         local.drive.video_folders("ben")
     assert len(local.drive.video_folders("anna")) == 1
+
+
+def test_a_file_that_changed_meanwhile_is_read_from_the_start(local: LocalTree) -> None:
+    local.upload("ben", "d", "v.mp4", bytes(3 << 20))
+    file = local.drive.video_folders("ben")[0].videos[0]
+    assert local.drive.md5("ben", file.id, time.monotonic() - 1) is None
+    local.upload("ben", "d", "v.mp4", b"other")
+    assert local.drive.md5("ben", file.id) == md5(b"other")
 
 
 def test_publishing_that_fails_leaves_the_old_file_and_no_half_one(

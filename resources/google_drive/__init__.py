@@ -1,0 +1,1 @@
+"""Google Drive as tailor uses it: one file per concern, `drive.py` puts them together."""

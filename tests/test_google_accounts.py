@@ -1,0 +1,160 @@
+"""Whose Drive a tenant's is, and that nobody reads its token out of the database."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from cryptography.fernet import Fernet
+
+from resources.database import engine_for, migrate
+from resources.google_drive.accounts import DriveAccount, DriveAccounts, accounts_table
+from resources.google_drive.addresses import GOOGLE, addresses
+from resources.google_drive.credentials import (
+    credentials_of,
+    oauth_client,
+    service_account_address,
+)
+from resources.google_drive.token_box import TokenBox, token_box
+from tailor_assets.compute.errors import PermanentProblem
+
+TOKEN = "1//a-refresh-token-nobody-may-see"
+
+
+@pytest.fixture(scope="module")
+def url(postgres_url: str) -> str:
+    migrate(postgres_url)
+    return postgres_url
+
+
+@pytest.fixture
+def accounts(url: str) -> Iterator[DriveAccounts]:
+    yield DriveAccounts(url)
+    with engine_for(url).begin() as connection:
+        connection.execute(sa.delete(accounts_table))
+
+
+def account(tenant: str, **other: object) -> DriveAccount:
+    about = {
+        "kind": "user",
+        "subject": f"{tenant}@lab.example",
+        "scopes": "drive.file",
+        "videos_folder_id": "V",
+        "results_folder_id": "R",
+    }
+    return DriveAccount(tenant=tenant, **{**about, **other})  # type: ignore[arg-type]
+
+
+def test_a_token_lies_in_the_database_encrypted_and_comes_back_for_its_tenant_alone(
+    accounts: DriveAccounts, url: str
+) -> None:
+    box = TokenBox(Fernet.generate_key().decode())
+    accounts.connect(account("ben"), TOKEN, box)
+    accounts.connect(account("anna"), "another", box)
+    with engine_for(url).begin() as connection:
+        rows = connection.execute(sa.select(accounts_table)).all()
+        text = connection.execute(sa.text("SELECT d::text FROM tailor.drive_accounts d")).scalars()
+        assert TOKEN not in " ".join(text)
+    assert len(rows) == 2
+    assert not any(TOKEN.encode() in bytes(row.secret) for row in rows)
+    assert accounts.refresh_token("ben", box) == TOKEN
+    assert accounts.refresh_token("anna", box) == "another"
+    ben = accounts.get("ben")
+    assert ben == account("ben", connected_at=ben.connected_at)
+    assert ben.connected_at is not None
+
+
+def test_a_key_is_changed_while_tokens_are_stored(accounts: DriveAccounts) -> None:
+    old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+    accounts.connect(account("ben"), TOKEN, TokenBox(old))
+    accounts.connect(account("shared", kind="shared_drive", drive_id="D"), None, TokenBox(old))
+    both = TokenBox(f"{new}, {old}")
+    assert accounts.refresh_token("ben", both) == TOKEN
+    with pytest.raises(PermanentProblem, match="cannot be decrypted") as problem:
+        accounts.relock(TokenBox(new))
+    assert TOKEN not in str(problem.value)
+    assert accounts.relock(both) == 1
+    assert accounts.refresh_token("ben", TokenBox(new)) == TOKEN
+    with pytest.raises(PermanentProblem):
+        accounts.refresh_token("ben", TokenBox(old))
+
+
+def test_a_paused_tenant_rests_until_it_is_connected_again(accounts: DriveAccounts) -> None:
+    box = TokenBox(Fernet.generate_key().decode())
+    accounts.connect(account("ben"), TOKEN, box)
+    accounts.connect(account("anna"), TOKEN, box)
+    assert accounts.pause("ben", "withdrawn") is True
+    assert accounts.pause("ben", "said again") is False, "one message, not one per tick"
+    assert (accounts.get("ben").state, accounts.get("ben").problem) == ("paused", "withdrawn")
+    assert accounts.get("anna").state == "connected"
+    accounts.connect(account("ben"), "a new one", box)
+    assert accounts.get("ben").state == "connected"
+    assert accounts.refresh_token("ben", box) == "a new one"
+    assert accounts.disconnect("ben") is True
+    assert accounts.disconnect("ben") is False
+    with pytest.raises(PermanentProblem, match="tailor connect"):
+        accounts.get("ben")
+
+
+@pytest.mark.parametrize("keys", ["", "  ,", "not a key", "c2hvcnQ="])
+def test_without_a_key_nothing_is_stored_and_the_sentence_says_how_to_make_one(
+    keys: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAILOR_TOKEN_KEYS", keys)
+    with pytest.raises(PermanentProblem, match="tailor token-key") as problem:
+        token_box()
+    assert not keys.strip() or keys not in str(problem.value)
+
+
+def test_credentials_need_what_their_kind_needs(
+    accounts: DriveAccounts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = TokenBox(Fernet.generate_key().decode())
+    monkeypatch.delenv("TAILOR_GOOGLE_CLIENT", raising=False)
+    monkeypatch.delenv("TAILOR_GOOGLE_SERVICE_ACCOUNT", raising=False)
+    accounts.connect(account("ben"), TOKEN, box)
+    with pytest.raises(PermanentProblem, match="TAILOR_GOOGLE_CLIENT is not set"):
+        credentials_of(accounts.get("ben"), accounts, box, GOOGLE)
+    file = tmp_path / "client.json"
+    file.write_text(json.dumps({"installed": {"client_id": "id", "client_secret": "s3cret"}}))
+    monkeypatch.setenv("TAILOR_GOOGLE_CLIENT", str(file))
+    assert oauth_client().id == "id"
+    credentials = credentials_of(accounts.get("ben"), accounts, box, GOOGLE)
+    assert credentials.refresh_token == TOKEN
+    with pytest.raises(PermanentProblem, match="TAILOR_GOOGLE_SERVICE_ACCOUNT is not set"):
+        service_account_address()
+    monkeypatch.setenv("TAILOR_GOOGLE_SERVICE_ACCOUNT", '{"client_email": "x@y.example"}')
+    assert service_account_address() == "x@y.example"
+    with pytest.raises(PermanentProblem, match="no service account's key"):
+        credentials_of(account("d", kind="delegation"), accounts, box, GOOGLE)
+
+
+@pytest.mark.parametrize("value", ["/nowhere/client.json", "[1]", "{", "{}"])
+def test_a_client_that_is_none_is_named_and_not_shown(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAILOR_GOOGLE_CLIENT", value)
+    with pytest.raises(PermanentProblem, match="TAILOR_GOOGLE_CLIENT"):
+        oauth_client()
+
+
+@pytest.mark.parametrize("address", ["http://drive.example", "ftp://localhost", "drive.example"])
+def test_tokens_are_sent_to_nobody_over_a_network_in_clear(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAILOR_GOOGLE_ADDRESS", address)
+    with pytest.raises(PermanentProblem, match="https"):
+        addresses()
+
+
+def test_without_an_address_it_is_google_and_on_this_machine_it_may_be_another(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.delenv("TAILOR_GOOGLE_ADDRESS", raising=False)
+    assert addresses() is GOOGLE
+    monkeypatch.setenv("TAILOR_GOOGLE_ADDRESS", "http://127.0.0.1:8123/")
+    assert addresses().token == "http://127.0.0.1:8123/token"
+    assert TOKEN not in caplog.text
