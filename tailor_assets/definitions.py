@@ -14,6 +14,7 @@ from resources.video_registry import VideoRegistry
 from run_queue.pool_polling import poll_pools_every_second
 from sensors.drive_inbox import drive_inbox
 from sensors.lost_retries import lost_retries
+from sensors.parked_publications import parked_publications_again
 from sensors.run_outcomes import frames_follow_results
 from tailor_assets.features import features
 from tailor_assets.frames import frames
@@ -39,7 +40,7 @@ def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
             published_frames,
         ],
         jobs=[process_video, rescore_video, publish_frames],
-        sensors=[drive_inbox, frames_follow_results, lost_retries],
+        sensors=[drive_inbox, frames_follow_results, lost_retries, parked_publications_again],
         resources={
             "drive": ConfiguredDrive(),
             "registry": VideoRegistry(),

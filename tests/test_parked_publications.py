@@ -1,0 +1,149 @@
+"""A publication that cannot be is parked with its results, and made when it can be."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+from drive_trees import GoogleTree, email_of, google_tree, md5
+
+from resources.database import engine_for, migrate
+from resources.google_drive.drive import GoogleDriveResource
+from resources.publications import parked_publications, publications_table
+from resources.video_registry import VideoRegistry, VideoRow
+from sensors.parked_publications import parked_publications_again
+from tailor_assets.asset_helpers import bad_input_fails_once
+from tailor_assets.partitions import videos
+from tailor_assets.publication_claim import publication
+from tailor_assets.publishing import publish_folder
+
+KEY = "ben--day-1--0a1b2c3d"
+BEN = email_of("ben")
+
+
+@pytest.fixture
+def google(postgres_url: str, tmp_path: Path) -> Iterator[GoogleTree]:
+    migrate(postgres_url)
+    with google_tree(postgres_url, tmp_path) as tree:
+        tree.add_tenant("ben")
+        registry = VideoRegistry(url=postgres_url)
+        registry.save([VideoRow(KEY, "ben", "folder", "day 1", "day 1", "admitted")])
+        yield tree
+        registry.forget("ben")
+    with engine_for(postgres_url).begin() as connection:
+        connection.execute(sa.delete(publications_table))
+
+
+def publish(google: GoogleTree, instance: dg.DagsterInstance, source: Path) -> dg.DagsterRun:
+    """A run that publishes one file the way the assets do; the run."""
+    registry = VideoRegistry(url=google.url)
+
+    @dg.asset(partitions_def=videos, name="published_frames")
+    def publishes(context: dg.AssetExecutionContext) -> None:
+        files = {"frames/000000.jpg": source}
+        with (
+            bad_input_fails_once(context),
+            publication(context, registry, "frames", files) as fence,
+        ):
+            publish_folder(
+                google.drive,
+                registry.get(KEY),
+                files,
+                prefix="frames/",
+                fence=fence,
+                log=context.log,
+            )
+
+    result = dg.materialize([publishes], partition_key=KEY, instance=instance, raise_on_error=False)
+    run = instance.get_run_by_id(result.run_id)
+    assert run is not None
+    return run
+
+
+def tick(google: GoogleTree, instance: dg.DagsterInstance) -> dg.SensorResult | dg.SkipReason:
+    context = dg.build_sensor_context(
+        instance=instance,
+        resources={
+            "drive": GoogleDriveResource(postgres_url=google.url),
+            "registry": VideoRegistry(url=google.url),
+        },
+    )
+    answer = parked_publications_again(context)
+    assert isinstance(answer, dg.SensorResult | dg.SkipReason)
+    return answer
+
+
+def the_request(answer: dg.SensorResult | dg.SkipReason) -> dg.RunRequest:
+    assert isinstance(answer, dg.SensorResult), answer
+    assert answer.run_requests is not None
+    (request,) = answer.run_requests
+    return request
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("videos", [KEY])
+        yield instance
+
+
+def test_results_for_a_full_drive_wait_and_go_when_there_is_room(
+    google: GoogleTree, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    assert google.server is not None
+    source = tmp_path / "frame"
+    source.write_bytes(b"x" * 1000)
+    google.server.people.set_limit(BEN, 500)
+    run = publish(google, instance, source)
+    assert run.status == dg.DagsterRunStatus.FAILURE
+    assert run.tags["dagster/max_retries"] == "0", "trying again at once would not help"
+    (parked,) = parked_publications(google.url)
+    assert (parked.partition_key, parked.what, parked.wanted_bytes) == (KEY, "frames", 1000)
+    waiting = tick(google, instance)
+    assert isinstance(waiting, dg.SkipReason)
+    assert "make room" in str(waiting.skip_message)
+
+    google.server.people.set_limit(BEN, 5000)
+    request = the_request(tick(google, instance))
+    assert (request.job_name, request.partition_key) == ("publish_frames", KEY)
+    assert request.run_key == the_request(tick(google, instance)).run_key, "asked for once only"
+    assert publish(google, instance, source).status == dg.DagsterRunStatus.SUCCESS
+    assert parked_publications(google.url) == []
+    assert google.drive.published("ben", "day 1")["frames/000000.jpg"].md5 == md5(b"x" * 1000)
+
+
+def test_results_of_a_drive_whose_token_was_withdrawn_go_when_it_is_connected_again(
+    google: GoogleTree, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    assert google.server is not None
+    source = tmp_path / "frame"
+    source.write_bytes(b"x")
+    google.server.people.revoke(BEN)
+    assert publish(google, instance, source).status == dg.DagsterRunStatus.FAILURE
+    waiting = tick(google, instance)
+    assert isinstance(waiting, dg.SkipReason)
+    assert "tailor connect" in str(waiting.skip_message)
+    google.reconnect("ben")
+    assert the_request(tick(google, instance)).job_name == "publish_frames"
+    assert publish(google, instance, source).status == dg.DagsterRunStatus.SUCCESS
+
+
+def test_a_daily_limit_is_waited_for(
+    google: GoogleTree, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    from google_drive_server.faults import Fault
+
+    assert google.server is not None
+    source = tmp_path / "frame"
+    source.write_bytes(b"x")
+    google.server.faults.add(Fault(method="files.create", status=403, reason="dailyLimitExceeded"))
+    assert publish(google, instance, source).status == dg.DagsterRunStatus.FAILURE
+    assert isinstance(tick(google, instance), dg.SkipReason), "an hour has not passed"
+    with engine_for(google.url).begin() as connection:
+        connection.execute(
+            sa.update(publications_table).values(
+                not_before=sa.text("not_before - interval '61 minutes'")
+            )
+        )
+    assert the_request(tick(google, instance)).partition_key == KEY
