@@ -11,6 +11,8 @@ from tailor_assets.version import TAILOR_VERSION
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit status: 0 done, 1 one sentence said why not, 2 usage."""
+    from resources.drive import DriveUnavailable
+
     options = _parser().parse_args(arguments)
     try:
         status = options.command(options)
@@ -20,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("tailor: stopped.", file=sys.stderr)
         return 130
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, DriveUnavailable) as error:
         print(f"tailor: {error}", file=sys.stderr)
     return 1
 
@@ -93,6 +95,40 @@ def _parser() -> argparse.ArgumentParser:
     tenant.add_argument("tenant")
     tenant.add_argument("--publish-frames", choices=("on", "off"), required=True)
     tenant.set_defaults(command=_tenant)
+
+    connect = commands.add_parser("connect", help="watch a tenant's Google Drive")
+    connect.add_argument("tenant", help="a name of your choice")
+    way = connect.add_mutually_exclusive_group()
+    way.add_argument(
+        "--shared-drive",
+        metavar="ID",
+        help="a shared drive that the service account is a member of",
+    )
+    way.add_argument(
+        "--as",
+        dest="person",
+        metavar="ADDRESS",
+        help="a person of an organisation that trusts the service account (domain-wide delegation)",
+    )
+    connect.add_argument(
+        "--no-browser", action="store_true", help="print the consent page's address only"
+    )
+    connect.set_defaults(command=_connect)
+
+    disconnect = commands.add_parser("disconnect", help="watch a tenant's Google Drive no more")
+    disconnect.add_argument("tenant")
+    disconnect.add_argument(
+        "--delete-data",
+        action="store_true",
+        help="delete everything that tailor holds of the tenant, too (nothing in the Drive)",
+    )
+    disconnect.set_defaults(command=_disconnect)
+
+    drives = commands.add_parser("drives", help="the Google Drives that are connected")
+    drives.set_defaults(command=_drives)
+
+    token_key = commands.add_parser("token-key", help="make a key that encrypts stored tokens")
+    token_key.set_defaults(command=_token_key)
 
     waiting = commands.add_parser("waiting", help="videos that wait for a person, and for what")
     waiting.set_defaults(command=_waiting)
@@ -235,6 +271,36 @@ def _tenant(options: argparse.Namespace) -> None:
 
     registry = running_registry()
     registry.set_publishes_frames(options.tenant, options.publish_frames == "on")
+
+
+def _connect(options: argparse.Namespace) -> None:
+    from tailor_assets.commands.connect import connect
+
+    connect(
+        options.tenant,
+        shared_drive=options.shared_drive,
+        person=options.person,
+        open_browser=not options.no_browser,
+    )
+
+
+def _disconnect(options: argparse.Namespace) -> None:
+    from tailor_assets.commands.connect import disconnect
+
+    disconnect(options.tenant, delete_data=options.delete_data)
+
+
+def _drives(options: argparse.Namespace) -> None:
+    from tailor_assets.commands.connect import accounts_and_units
+
+    for line in accounts_and_units():
+        print(line)
+
+
+def _token_key(options: argparse.Namespace) -> None:
+    from tailor_assets.commands.connect import new_token_key
+
+    print(new_token_key())
 
 
 def _waiting(options: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 import time
 
-from resources.settings import load_settings
+from resources.settings import Settings, load_settings
 from resources.video_registry import VideoRegistry
 from tailor_assets.commands.terminal import console
 from tailor_assets.compute.errors import PermanentProblem
@@ -28,13 +28,33 @@ def serve(*, port: int, gpus: int) -> None:
     ):
         status.stop()
         console.print(f"[bold]tailor is up: {running.web_url}[/]")
-        console.print(
-            f"Put each video into {settings.drive_root}/<tenant>/tailor/videos/<name>/; results "
-            f"appear in .../tailor/results/<name>/. Logs: {settings.home / 'logs'}. Ctrl-C stops."
-        )
+        console.print(_where_to_put_videos(settings))
+        console.print(f"Logs: {settings.home / 'logs'}. Ctrl-C stops.")
+        if settings.drive == "google":
+            _encrypt_anew(running.postgres_url)
         while True:
             running.check()
             time.sleep(_LOOK_EVERY_S)
+
+
+def _where_to_put_videos(settings: Settings) -> str:
+    if settings.drive == "google":
+        return (
+            "Videos are looked for in tailor/videos/<name>/ of every Google Drive that is connected "
+            "(`tailor connect`, `tailor drives`); results appear in tailor/results/<name>/."
+        )
+    return (
+        f"Put each video into {settings.drive_root}/<tenant>/tailor/videos/<name>/; results appear in "
+        ".../tailor/results/<name>/."
+    )
+
+
+def _encrypt_anew(url: str) -> None:
+    """With the first of the keys, so that an old one can leave the environment."""
+    from resources.google_drive.accounts import DriveAccounts
+    from resources.google_drive.token_box import token_box
+
+    DriveAccounts(url).relock(token_box())
 
 
 def running_registry() -> VideoRegistry:

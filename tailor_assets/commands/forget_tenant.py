@@ -1,0 +1,58 @@
+"""Everything that tailor holds of a tenant, deleted: rows, working copies, runs and partitions.
+
+Nothing in the tenant's Drive is touched: what is there is theirs.
+"""
+
+import dagster as dg
+
+from resources.artifact_store import ArtifactStore
+from resources.settings import Settings
+from resources.video_registry import VideoRegistry
+from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.partitions import videos
+
+TENANT_TAG = "tailor/tenant"
+PARTITION_TAG = "dagster/partition"
+_UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def forget_tenant(
+    tenant: str,
+    instance: dg.DagsterInstance,
+    registry: VideoRegistry,
+    store: ArtifactStore,
+    settings: Settings,
+) -> int:
+    """Delete all of it; returns the number of videos. What was cut off is finished by doing it again.
+
+    The registry's rows go last, because they say what else there is. Raises PermanentProblem while
+    runs of the tenant are unfinished: they would write some of it again.
+    """
+    from resources.google_drive.downloads import remove_parts
+
+    keys = registry.partitions_of(tenant)
+    runs = {
+        run.run_id: run
+        for tags in ({TENANT_TAG: tenant}, *({PARTITION_TAG: key} for key in keys))
+        for run in instance.get_runs(dg.RunsFilter(tags=tags))
+    }
+    busy = [run for run in runs.values() if run.status in _UNFINISHED]
+    if busy:
+        raise PermanentProblem(
+            f"{len(busy)} runs of {tenant} are not finished: cancel them or wait, then delete the data "
+            "with the same command."
+        )
+    for run_id in runs:
+        instance.delete_run(run_id)
+    for key in keys:
+        store.forget(key)
+        instance.delete_dynamic_partition(str(videos.name), key)
+    remove_parts(settings.home / "incoming", tenant, registry.file_ids_of(tenant))
+    registry.forget(tenant)
+    return len(keys)
