@@ -28,7 +28,17 @@ class DriveMustWait(DriveUnavailable):
 
 
 class DriveFull(DriveUnavailable):
-    """There is no room for what is to be put there; it is kept here until there is."""
+    """There is no room for what is to be put there; it is kept here until there is.
+
+    ``storage``: because of its bytes, so that one can ask for how many there is room; else because
+    of the number of files, say. ``missing_bytes``: of what is not there yet, where it is known.
+    """
+
+    def __init__(self, message: str, *, storage: bool = True) -> None:
+        """``message`` is the sentence for people."""
+        super().__init__(message)
+        self.storage = storage
+        self.missing_bytes: int | None = None
 
 
 class UserMustAct(PermanentProblem):

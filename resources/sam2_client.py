@@ -12,7 +12,7 @@ import signal
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 
 import dagster as dg
 
+from resources.atomic_write import write_atomically
 from resources.process_group import Stranger
 from resources.worker_process import (
     start_worker,
@@ -33,6 +34,7 @@ from tailor_assets.compute.errors import PermanentProblem
 
 _LISTEN_EVERY_S = 0.2
 _CHECKPOINT_DAYS = 14
+_PARTITION_NOTE = ".partition"
 
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
 OnProgress = Callable[[int, int], None]
@@ -221,6 +223,7 @@ def segment_with_sam2(
             checkpoint_folder="",
         )
         kept = checkpoints / request.fingerprint("")[:32]
+        _note_partition(kept, context)
         request = replace(request, checkpoint_folder=str(kept))
         command = [str(python), "-m", "sam2_worker"]
         metadata = run_worker_until_done(
@@ -239,6 +242,21 @@ def segment_with_sam2(
         os.replace(written, masks_path)
     shutil.rmtree(kept, ignore_errors=True)
     return metadata
+
+
+def _note_partition(folder: Path, context: Context) -> None:
+    """So that a partition's checkpoints can be found when its tenant leaves."""
+    if context.has_partition_key:
+        folder.mkdir(parents=True, exist_ok=True)
+        with write_atomically(folder / _PARTITION_NOTE) as note:
+            note.write_text(context.partition_key)
+
+
+def remove_checkpoints_of(checkpoints: Path, partitions: Collection[str]) -> None:
+    """Remove what was kept of unfinished segmentations of these partitions."""
+    for note in checkpoints.glob(f"*/{_PARTITION_NOTE}"):
+        if note.read_text() in partitions:
+            shutil.rmtree(note.parent, ignore_errors=True)
 
 
 def remove_old_checkpoints(checkpoints: Path) -> None:

@@ -12,8 +12,10 @@ from resources.publications import PublicationFence, claim_publication
 from resources.video_registry import VideoRegistry
 from run_queue.failure import permanent_failure
 
-# Daily limits end at some hour of the night; which, nobody says.
-_REST = timedelta(hours=1)
+# Limits other than that of storage end at some hour, or by what somebody does; nobody says when.
+_LONG_REST = timedelta(hours=1)
+# Where there is said to be room, and there is none, it must not be tried every minute.
+_SHORT_REST = timedelta(minutes=10)
 
 
 @contextmanager
@@ -41,8 +43,15 @@ def publication(
         yield fence
     except (DriveFull, DriveMustWait, UserMustAct) as problem:
         size = sum(path.stat().st_size for path in files.values())
-        rest = _REST if isinstance(problem, DriveMustWait) else timedelta()
-        fence.park(str(problem), size, rest)
+        if isinstance(problem, DriveFull) and problem.missing_bytes is not None:
+            size = problem.missing_bytes
+        fence.park(str(problem), size, _rest(problem))
         permanent_failure(
             context, f"{problem} The results are kept, and published as soon as it can be."
         )
+
+
+def _rest(problem: Exception) -> timedelta:
+    if isinstance(problem, UserMustAct):
+        return timedelta()  # until it is connected again
+    return _SHORT_REST if isinstance(problem, DriveFull) and problem.storage else _LONG_REST

@@ -72,13 +72,23 @@ def test_a_key_is_changed_while_tokens_are_stored(accounts: DriveAccounts) -> No
     accounts.connect(account("shared", kind="shared_drive", drive_id="D"), None, TokenBox(old))
     both = TokenBox(f"{new}, {old}")
     assert accounts.refresh_token("ben", both) == TOKEN
-    with pytest.raises(PermanentProblem, match="cannot be decrypted") as problem:
-        accounts.relock(TokenBox(new))
-    assert TOKEN not in str(problem.value)
     assert accounts.relock(both) == 1
     assert accounts.refresh_token("ben", TokenBox(new)) == TOKEN
     with pytest.raises(PermanentProblem):
         accounts.refresh_token("ben", TokenBox(old))
+
+
+def test_a_key_that_was_lost_pauses_those_whose_token_it_held_and_nobody_else(
+    accounts: DriveAccounts,
+) -> None:
+    kept, lost = (TokenBox(Fernet.generate_key().decode()) for _ in range(2))
+    accounts.connect(account("ben"), TOKEN, lost)
+    accounts.connect(account("anna"), TOKEN, kept)
+    assert accounts.relock(kept) == 1
+    assert accounts.get("anna").state == "connected"
+    assert accounts.get("ben").state == "paused"
+    assert "cannot be decrypted" in str(accounts.get("ben").problem)
+    assert TOKEN not in str(accounts.get("ben").problem)
 
 
 def test_a_paused_tenant_rests_until_it_is_connected_again(accounts: DriveAccounts) -> None:

@@ -93,6 +93,25 @@ def test_a_look_at_a_drive_in_which_nothing_has_changed_is_one_request(google: G
         assert requests_since(google, start) == ["changes.list"]
 
 
+def test_a_quiet_drive_is_asked_for_seldom_and_a_busy_one_at_every_look(
+    google: GoogleTree, tmp_path: Path
+) -> None:
+    drive = GoogleDrive(
+        google.url, tmp_path, box=google.box, pauses_s=google.pauses_s, look_every_s=1.0
+    )
+    drive.video_folders("ben")
+    start = now(google)
+    for _ in range(3):
+        drive.video_folders("ben")
+    assert requests_since(google, start) == []
+    google.upload("ben", "day 1", "v.mp4", b"1")
+    time.sleep(1.0)
+    start = now(google)
+    assert len(drive.video_folders("ben")) == 1
+    assert len(drive.video_folders("ben")) == 1
+    assert requests_since(google, start) == ["changes.list", "changes.list"]
+
+
 def test_what_people_do_with_folders_and_files_is_seen_by_the_change_feed(
     google: GoogleTree,
 ) -> None:
@@ -269,7 +288,7 @@ def test_a_video_replaced_during_its_download_comes_whole(
 
 @pytest.mark.parametrize(
     ("reason", "error", "sentence"),
-    [("cannotDownloadAbusiveFile", UserMustAct, "malware"),
+    [("cannotDownloadAbusiveFile", PermanentProblem, "malware"),
      ("downloadQuotaExceeded", DriveUnavailable, "no more today")],
 )  # fmt: skip
 def test_what_google_will_not_hand_out_is_not_asked_for_again(
@@ -650,3 +669,110 @@ def test_google_drive_is_one_per_process(
     first, second = ConfiguredDrive().open(), ConfiguredDrive().open()
     assert first is second
     assert isinstance(first, GoogleDrive)
+
+
+# ---------------------------------------------------------------------- what is theirs
+
+
+def test_what_somebody_took_out_of_the_results_is_left_alone_for_ever(
+    google: GoogleTree, tmp_path: Path
+) -> None:
+    people = server_of(google).people
+    for content in (b"old", b"new"):
+        google.drive.publish("ben", "day 1", "x.csv", a_file(tmp_path / "out", "x", content))
+        google.drive.publish(
+            "ben", "day 1", "manifest.json", a_file(tmp_path / "out", "m", content)
+        )
+        folder = people.folder(BEN, ["tailor", "results", "day 1"])
+        people.move(folder, people.make_folder(people.folder(BEN, []), content.decode()))
+        google.drive.video_folders("ben")
+        google.drive.unpublish_all("ben", "day 1", ["manifest.json"])
+    kept = {"/".join(f["path"]): f["md5"] for f in people.tree(BEN) if f["md5"]}
+    assert kept == {
+        "old/day 1/x.csv": md5(b"old"),
+        "old/day 1/manifest.json": md5(b"old"),
+        "new/day 1/x.csv": md5(b"new"),
+        "new/day 1/manifest.json": md5(b"new"),
+    }
+
+
+def test_files_of_peoples_own_among_the_results_stay_and_stop_nothing(
+    google: GoogleTree, tmp_path: Path
+) -> None:
+    people = server_of(google).people
+    google.drive.publish("ben", "day 1", "frames/0.jpg", a_file(tmp_path / "out", "x", b"1"))
+    frames = people.folder(BEN, ["tailor", "results", "day 1", "frames"])
+    people.put(frames, "mine.jpg", "AAAA")
+    people.put(people.folder(BEN, ["tailor", "results", "day 1"]), "manifest.json", "AAAA")
+    google.drive.unpublish_all("ben", "day 1", ["frames/mine.jpg", "frames/0.jpg", "manifest.json"])
+    google.drive.publish("ben", "day 1", "manifest.json", a_file(tmp_path / "out", "x", b"{}"))
+    assert sorted(results(google)) == sorted(
+        [("day 1/frames/mine.jpg", md5(b"\0\0\0")), ("day 1/manifest.json", md5(b"\0\0\0")),
+         ("day 1/manifest.json", md5(b"{}"))]
+    )  # fmt: skip
+    assert google.drive.published("ben", "day 1")["manifest.json"].md5 == md5(b"{}")
+    assert google.drive.tenants() == ["ben"]
+
+
+def test_one_video_that_google_takes_for_malware_stops_no_other(
+    google: GoogleTree, tmp_path: Path
+) -> None:
+    google.upload("ben", "d", "v.mp4", b"1")
+    file = google.drive.video_folders("ben")[0].videos[0]
+    fault(google, method="media.get", status=403, reason="cannotDownloadAbusiveFile")
+    with pytest.raises(PermanentProblem, match="malware"):
+        google.drive.download("ben", file.id, tmp_path / "copy")
+    assert google.drive.tenants() == ["ben"]
+
+
+def test_a_folder_of_videos_that_was_thrown_away_is_waited_for(google: GoogleTree) -> None:
+    google.upload("ben", "d", "v.mp4", b"1")
+    google.drive.video_folders("ben")
+    people, videos = server_of(google).people, google.trees["ben"].videos
+    people.trash(videos)
+    for _ in range(2):
+        with pytest.raises(DriveUnavailable, match="put it back from the trash"):
+            google.drive.video_folders("ben")
+    people.restore(videos)
+    assert [f.name for f in google.drive.video_folders("ben")] == ["d"]
+
+
+def test_keys_change_while_an_upload_is_under_way(google: GoogleTree, tmp_path: Path) -> None:
+    from cryptography.fernet import Fernet
+
+    from resources.google_drive.token_box import TokenBox
+    from resources.google_drive.upload_ledger import relock_sessions
+
+    source = a_file(tmp_path / "out", "x", os.urandom(LARGE))
+    fault(google, method="upload.put", times=40, cut_request_after=1000)
+    with pytest.raises(DriveUnavailable):
+        google.drive.publish("ben", "day 1", "x.npz", source)
+    server_of(google).faults.clear()
+    new = Fernet.generate_key().decode()
+    old_key = os.environ["TAILOR_TOKEN_KEYS"]
+    both, only_new = TokenBox(f"{new},{old_key}"), TokenBox(new)
+    google.accounts.relock(both)
+    relock_sessions(google.url, both)
+    google.box = only_new
+    start = now(google)
+    google.another(tmp_path).publish("ben", "day 1", "x.npz", source)
+    assert "files.create" not in requests_since(google, start), "the session goes on"
+    # A key that is lost costs an upload its session, and a tenant its token, and nobody else.
+    lost = TokenBox(Fernet.generate_key().decode())
+    assert google.accounts.relock(lost) == 0
+    assert google.drive.tenants() == []
+    assert "cannot be decrypted" in str(google.accounts.get("ben").problem)
+
+
+def test_results_folders_that_were_made_by_hand_are_said_so(google: GoogleTree) -> None:
+    from resources.google_drive.credentials import USER_SCOPES, user_credentials
+
+    people = server_of(google).people
+    people.add_person("dora@lab.example")
+    token = people.grant("dora@lab.example", CLIENT.id, " ".join(USER_SCOPES))
+    api = GoogleApi(user_credentials(token, CLIENT, addresses()), pauses_s=())
+    tree = find_or_make_tree(api, None, own_only=True)
+    people.delete(tree.results)
+    people.folder("dora@lab.example", ["tailor", "results"])
+    with pytest.raises(UserMustAct, match="made by hand: rename it"):
+        find_or_make_tree(api, None, own_only=True)

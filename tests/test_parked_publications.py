@@ -81,6 +81,16 @@ def the_request(answer: dg.SensorResult | dg.SkipReason) -> dg.RunRequest:
     return request
 
 
+def later(google: GoogleTree, minutes: int) -> None:
+    """So much time passes."""
+    with engine_for(google.url).begin() as connection:
+        connection.execute(
+            sa.update(publications_table).values(
+                not_before=sa.text(f"not_before - interval '{minutes} minutes'")
+            )
+        )
+
+
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.ephemeral() as instance:
@@ -105,6 +115,8 @@ def test_results_for_a_full_drive_wait_and_go_when_there_is_room(
     assert "make room" in str(waiting.skip_message)
 
     google.server.people.set_limit(BEN, 5000)
+    assert isinstance(tick(google, instance), dg.SkipReason), "not every minute"
+    later(google, minutes=11)
     request = the_request(tick(google, instance))
     assert (request.job_name, request.partition_key) == ("publish_frames", KEY)
     assert request.run_key == the_request(tick(google, instance)).run_key, "asked for once only"
@@ -140,10 +152,5 @@ def test_a_daily_limit_is_waited_for(
     google.server.faults.add(Fault(method="files.create", status=403, reason="dailyLimitExceeded"))
     assert publish(google, instance, source).status == dg.DagsterRunStatus.FAILURE
     assert isinstance(tick(google, instance), dg.SkipReason), "an hour has not passed"
-    with engine_for(google.url).begin() as connection:
-        connection.execute(
-            sa.update(publications_table).values(
-                not_before=sa.text("not_before - interval '61 minutes'")
-            )
-        )
+    later(google, minutes=61)
     assert the_request(tick(google, instance)).partition_key == KEY

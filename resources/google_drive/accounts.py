@@ -160,9 +160,10 @@ class DriveAccounts:
     def relock(self, box: TokenBox) -> int:
         """Encrypt every token with the first key; returns how many there are.
 
-        All or none. Raises PermanentProblem where one cannot be decrypted.
+        A tenant whose token none of the keys decrypts is paused, and the others go on.
         """
         table = accounts_table
+        done = 0
         with self._connect() as connection:
             rows: Sequence[sa.Row] = connection.execute(
                 sa.select(table.c.tenant, table.c.secret)
@@ -170,12 +171,14 @@ class DriveAccounts:
                 .with_for_update()
             ).all()
             for tenant, secret in rows:
-                connection.execute(
-                    sa.update(table)
-                    .where(table.c.tenant == tenant)
-                    .values(secret=box.relock(bytes(secret)))
-                )
-        return len(rows)
+                values: dict[str, object]
+                try:
+                    values = {"secret": box.relock(bytes(secret))}
+                    done += 1
+                except PermanentProblem as problem:
+                    values = {"state": "paused", "problem": str(problem)}
+                connection.execute(sa.update(table).where(table.c.tenant == tenant).values(values))
+        return done
 
 
 def _account(row: sa.RowMapping) -> DriveAccount:

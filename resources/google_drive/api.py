@@ -1,8 +1,8 @@
 """Requests to the Drive API for one tenant: authorised, paced, tried again, counted.
 
 google-api-python-client makes the requests and reads the answers. What it does not do well is done
-here and in the two modules of transfers: its own retries know nothing of reasons, and its media
-classes hold whole chunks in memory (decisions.md).
+here and in the two modules of transfers: its own retries know two reasons of many, and its media
+classes do not go on in another process (decisions.md).
 """
 
 import copy
@@ -29,6 +29,7 @@ from resources.drive import DriveFull, DriveMustWait, DriveUnavailable, UserMust
 from resources.google_drive.addresses import Addresses, addresses
 from resources.google_drive.answers import Answer, Kind, understand
 from resources.google_drive.pacer import Pacer
+from tailor_assets.compute.errors import PermanentProblem
 
 # Units per request, of projects made since May 2026. What is not here costs what a change does.
 UNITS = {
@@ -303,11 +304,14 @@ def raise_for(refused: Refused) -> None:
     """Raise what an answer means for whoever asked."""
     answer = refused.answer
     if answer.kind is Kind.ASK:
-        raise UserMustAct(_what_to_do(answer)) from None
+        # Of one file, or of all that this account may do.
+        problem = PermanentProblem if answer.reason in _OF_ONE_FILE else UserMustAct
+        raise problem(_what_to_do(answer)) from None
     if answer.kind is Kind.PARK:
         raise DriveFull(
             f"The Google Drive takes no more files ({answer.reason}): make room in it; what is to be "
-            "put there is kept here meanwhile."
+            "put there is kept here meanwhile.",
+            storage=answer.reason == "storageQuotaExceeded",
         ) from None
     if answer.kind is Kind.WAIT:
         raise DriveMustWait(
@@ -331,6 +335,15 @@ _ADVICE = {
     "insufficientPermissions": "it was connected without a permission that is needed: connect it "
     "again with `tailor connect`.",
 }
+
+
+_OF_ONE_FILE = (
+    "cannotDownloadAbusiveFile",
+    "fileNotDownloadable",
+    "appNotAuthorizedToFile",
+    "insufficientFilePermissions",
+    "insufficientParentPermissions",
+)
 
 
 def _what_to_do(answer: Answer) -> str:

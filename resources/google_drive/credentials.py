@@ -103,7 +103,7 @@ def _json_of(variable: str, what: str) -> dict[str, Any]:
     value = os.environ.get(variable, "").strip()
     if not value:
         raise PermanentProblem(
-            f"{variable} is not set: give {what}, as a path or as its content. docs/operating.md "
+            f"{variable} is not set: give {what}, as a path or as its content. docs/google-drive.md "
             "says where to get it."
         )
     if is_reference(value):

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from resources.drive import (
     SIDECAR_LIMIT_BYTES,
     SIDECAR_NAME,
     Drive,
+    DriveFull,
     DriveUnavailable,
     Fence,
     Progress,
@@ -34,15 +35,17 @@ from resources.google_drive.listing import children
 from resources.google_drive.token_box import TokenBox, token_box
 from resources.google_drive.units_spent import UnitsSpent
 from resources.google_drive.upload_ledger import Content, Upload, UploadLedger
-from resources.google_drive.uploads import Uploader
+from resources.google_drive.uploads import OWN_MARK, Uploader
 from resources.publications import Superseded
 from resources.settings import load_settings
 from tailor_assets.compute.errors import PermanentProblem
 
 _PARALLEL = 8
-_FIELDS = "id,name,mimeType,parents,size,md5Checksum"
+_FIELDS = "id,name,mimeType,parents,size,md5Checksum,appProperties"
 _BLOCK = 1 << 20
 _PAUSES_OF_A_LOOK = 2
+# 100 units a look: at the sensor's pace a hundred quiet Drives would cost more than a project has.
+_LOOK_EVERY_S = 10.0
 
 
 class GoogleDriveResource(DriveResource):
@@ -78,8 +81,13 @@ class GoogleDrive(Drive):
         *,
         box: TokenBox | None = None,
         pauses_s: tuple[float, ...] = PAUSES_S,
+        look_every_s: float = 0.0,
     ) -> None:
-        """``url`` is the database's; ``incoming`` a folder for what is being downloaded."""
+        """``url`` is the database's; ``incoming`` a folder for what is being downloaded.
+
+        A Drive in which nothing happens is looked at every ``look_every_s`` seconds at most.
+        """
+        self._look_every_s = look_every_s
         self._url, self._incoming, self._pauses_s = url, incoming, pauses_s
         self._box = box
         self._accounts = DriveAccounts(url)
@@ -95,7 +103,7 @@ class GoogleDrive(Drive):
     def video_folders(self, tenant: str) -> list[VideoFolder]:
         """What the change feed says is there; one request where nothing has changed."""
         with self._working_for(tenant) as own:
-            return own.inbox.look()
+            return own.inbox.look(self._look_every_s)
 
     def md5(self, tenant: str, file_id: str, until: float | None = None) -> str | None:
         """Google's own checksum, as the last look has seen it; nothing is read."""
@@ -173,7 +181,7 @@ class GoogleDrive(Drive):
         with self._working_for(tenant) as own:
             ledger = self._ledger(own, results_name, fence.attempt if fence else 0)
             self._look_for_folders(own, results_name, contents)
-            replaced = _replaced(ledger.all().values(), contents)
+            earlier = self._earlier(own, results_name, ledger, {c.relative for c in contents})
             uploads = ledger.reserved(contents)
             uploader = Uploader(own.api, ledger)
 
@@ -199,12 +207,19 @@ class GoogleDrive(Drive):
                         future.result()
                         if progress is not None:
                             progress(done, len(futures))
-                except BaseException:
+                except BaseException as problem:
                     # The rest would meet the same; what has arrived is known and stays.
                     pool.shutdown(cancel_futures=True)
+                    if isinstance(problem, DriveFull):
+                        problem.missing_bytes = sum(
+                            u.content.size
+                            for u in ledger.all().values()
+                            if u.content in sources and not u.arrived
+                        )
                     raise
-            own.api.remove([upload.file_id for upload in replaced])
-            ledger.forget([upload.content for upload in replaced])
+            kept = {upload.file_id for upload in ledger.reserved(contents)}
+            own.api.remove([file_id for file_id in earlier if file_id not in kept])
+            ledger.forget(_replaced(ledger.all().values(), contents))
 
     def unpublish_all(self, tenant: str, results_name: str, relatives: Sequence[str]) -> None:
         """Remove what tailor has put there under these names."""
@@ -213,11 +228,8 @@ class GoogleDrive(Drive):
             return
         with self._working_for(tenant) as own:
             ledger = self._ledger(own, results_name)
-            ours = [u for (name, _), u in ledger.all().items() if name in names]
-            there = self._files(own, results_name)
-            ids = {u.file_id for u in ours} | {there[n]["id"] for n in names & there.keys()}
-            own.api.remove(sorted(ids))
-            ledger.forget([u.content for u in ours])
+            own.api.remove(self._earlier(own, results_name, ledger, names))
+            ledger.forget([u.content for (name, _), u in ledger.all().items() if name in names])
 
     def has_room(self, tenant: str, size: int) -> bool | None:
         """What is left of a person's storage; a shared drive's is not to be asked for."""
@@ -236,7 +248,7 @@ class GoogleDrive(Drive):
             if relative:
                 for (name, _), upload in self._ledger(own, results_name).all().items():
                     if name == relative and upload.arrived:
-                        return f"{at.open_folder.replace('/folders/', '/file/')}{upload.file_id}"
+                        return at.open_file.format(id=upload.file_id)
             parts = [results_name, *([relative] if relative else [])]
             folder = own.folders.known(parts) or own.folders.known([results_name])
             return f"{at.open_folder}{folder or own.account.results_folder_id}"
@@ -306,32 +318,56 @@ class GoogleDrive(Drive):
         for path in sorted(paths, key=len):
             own.folders.still([results_name, *path])
 
+    def _earlier(
+        self, own: _Tenant, results_name: str, ledger: UploadLedger, names: Set[str]
+    ) -> list[str]:
+        """Ids of tailor's own files under these names, as the folder is listed now.
+
+        What people put there under the same names is theirs; and so is what they took elsewhere.
+        """
+        ours = {upload.file_id for upload in ledger.all().values()}
+        return [
+            file["id"]
+            for name, file in self._listed(own, results_name, names)
+            if name in names and _is_own(file, ours)
+        ]
+
     def _files(self, own: _Tenant, results_name: str) -> dict[str, dict[str, Any]]:
         """Files of a results folder by relative path; of several of one name, tailor's own.
 
         Where several of one name are tailor's own, a publication was cut off before it had removed
         the earlier; then the md5 is empty, so that it is published again.
         """
-        top = own.folders.still([results_name])
-        if top is None:
-            return {}
         ours = {upload.file_id for upload in self._ledger(own, results_name).all().values()}
         found: dict[str, dict[str, Any]] = {}
-        level = {top: ""}
+        for path, file in self._listed(own, results_name):
+            earlier = found.get(path)
+            if earlier is None or not _is_own(earlier, ours):
+                found[path] = file
+            elif _is_own(file, ours):
+                found[path] = earlier | {"md5Checksum": ""}
+        return found
+
+    @staticmethod
+    def _listed(
+        own: _Tenant, results_name: str, names: Set[str] | None = None
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(relative path, file) of the files with a content in a results folder.
+
+        Of all of them, or of those folders in which ``names`` lie: frames/ is thousands.
+        """
+        top = own.folders.still([results_name])
+        level = {top: ""} if top is not None else {}
         while level:
             below: dict[str, str] = {}
             for file in children(own.api, own.account.drive_id, list(level), _FIELDS):
                 path = f"{level[next(p for p in file['parents'] if p in level)]}{file['name']}"
                 if file["mimeType"] == FOLDER_TYPE:
-                    below[file["id"]] = f"{path}/"
+                    if names is None or any(name.startswith(f"{path}/") for name in names):
+                        below[file["id"]] = f"{path}/"
                 elif file.get("md5Checksum"):
-                    earlier = found.get(path)
-                    if earlier is None or earlier["id"] not in ours:
-                        found[path] = file
-                    elif file["id"] in ours:
-                        found[path] = earlier | {"md5Checksum": ""}
+                    yield path, file
             level = below
-        return found
 
     def _content(self, own: _Tenant, file_id: str, most: int) -> bytes:
         address = f"{own.api.at.api}drive/v3/files/{file_id}?alt=media&supportsAllDrives=true"
@@ -359,10 +395,15 @@ def _in_inbox(own: _Tenant, file_id: str) -> Any:
     return found
 
 
-def _replaced(known: Iterable[Upload], wanted: Sequence[Content]) -> list[Upload]:
-    """Uploads of other contents under the names of those that are wanted."""
+def _is_own(file: Mapping[str, Any], ours: Set[str]) -> bool:
+    """Whether tailor has put a file there: it is in the ledger, or bears the mark."""
+    return file["id"] in ours or OWN_MARK.items() <= file.get("appProperties", {}).items()
+
+
+def _replaced(known: Iterable[Upload], wanted: Sequence[Content]) -> list[Content]:
+    """Other contents under the names of those that are wanted."""
     names = {content.relative for content in wanted}
-    return [u for u in known if u.content.relative in names and u.content not in wanted]
+    return [u.content for u in known if u.content.relative in names and u.content not in wanted]
 
 
 def _md5(source: Path) -> str:
@@ -377,4 +418,4 @@ def _md5(source: Path) -> str:
 @functools.cache
 def _shared(url: str, incoming: Path, address: str) -> GoogleDrive:
     """One per process: made anew for every tick it would fetch a token for every tenant."""
-    return GoogleDrive(url, incoming)
+    return GoogleDrive(url, incoming, look_every_s=_LOOK_EVERY_S)

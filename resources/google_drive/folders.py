@@ -9,12 +9,14 @@ import threading
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
 
 import sqlalchemy as sa
 
 from resources.database import engine_for, insert_for, metadata
 from resources.google_drive.accounts import DriveAccount
 from resources.google_drive.api import GoogleApi, Refused
+from resources.google_drive.upload_ledger import forget_uploads
 
 FOLDER_TYPE = "application/vnd.google-apps.folder"
 
@@ -118,6 +120,8 @@ class ResultFolders:
     def _forget(self, connection: sa.Connection, paths: Sequence[str]) -> None:
         table = folders_table
         for path in paths:
+            results_name, *below = (unquote(part) for part in path.split("/"))
+            forget_uploads(connection, self._account.tenant, results_name, "/".join(below))
             connection.execute(
                 sa.delete(table).where(
                     table.c.tenant == self._account.tenant,

@@ -5,6 +5,7 @@ cursor and what its changes say are stored in one transaction, so a look that di
 none is skipped. Once a day everything is listed anew, in case the feed has missed something.
 """
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ from resources.drive import (
     SIDECAR_NAME,
     VIDEO_SUFFIXES,
     DriveFile,
-    UserMustAct,
+    DriveUnavailable,
     VideoFolder,
 )
 from resources.google_drive.accounts import DriveAccount
@@ -51,6 +52,8 @@ inbox_table = sa.Table(
 _FILE = "id,name,mimeType,parents,trashed,size,md5Checksum,headRevisionId"
 _LISTED_EVERY = timedelta(days=1)
 _PAGE = 1000
+# After a change there are mostly more; and a file is taken when two looks found it the same.
+_BUSY_S = 60.0
 # One look reads so many pages of changes at most; the next look goes on.
 _MOST_S = 20.0
 
@@ -61,12 +64,21 @@ class Inbox:
     def __init__(self, url: str, account: DriveAccount, api: GoogleApi) -> None:
         """``url`` is the database's. Nothing is asked yet."""
         self._url, self._account, self._api = url, account, api
+        self._looked_at = self._changed_at = -math.inf
 
-    def look(self) -> list[VideoFolder]:
+    def look(self, every_s: float = 0.0) -> list[VideoFolder]:
         """Bring the mirror up to date, and return what it shows, by name.
 
+        Where nothing has changed for a minute, Google is asked only every ``every_s`` seconds.
         Raises what ``GoogleApi.call`` raises; then what was stored before is still there.
         """
+        now = time.monotonic()
+        if now - self._looked_at >= every_s or now - self._changed_at < _BUSY_S:
+            self._update()
+            self._looked_at = now
+        return self._shown()
+
+    def _update(self) -> None:
         cursor = self._cursor()
         if cursor is None or datetime.now(UTC) - cursor.listed_at > _LISTED_EVERY:
             self._list_everything()
@@ -78,7 +90,6 @@ class Inbox:
                     raise
                 # Google keeps no cursor for ever.
                 self._list_everything()
-        return self._shown()
 
     def file(self, file_id: str) -> sa.RowMapping | None:
         """What is known of a file that is in one of the folders."""
@@ -128,10 +139,7 @@ class Inbox:
                 raise
             folder = {"trashed": True}
         if folder.get("trashed"):
-            raise UserMustAct(
-                "The folder tailor/videos of this Drive has been removed: put it back from the "
-                "trash, or connect the Drive again, which makes a new one."
-            )
+            raise _removed()
 
     def _children(self, parents: Sequence[str]) -> Iterator[dict[str, Any]]:
         return children(self._api, self._account.drive_id, parents, _FILE)
@@ -157,6 +165,8 @@ class Inbox:
             arrived = self._arrived_folders(changes)
             within = list(self._children(arrived)) if arrived else []
             following = page.get("nextPageToken") or page.get("newStartPageToken") or token
+            if changes:
+                self._changed_at = time.monotonic()
             if changes or following != token:
                 with engine_for(self._url).begin() as connection:
                     self._apply(connection, changes)
@@ -193,10 +203,9 @@ class Inbox:
             file = change.get("file") or {}
             lost = bool(change.get("removed") or file.get("trashed"))
             if change["fileId"] == self._account.videos_folder_id and lost:
-                raise UserMustAct(
-                    "The folder tailor/videos of this Drive has been removed: put it back from the "
-                    "trash, or connect the Drive again, which makes a new one."
-                )
+                raise _removed()
+            if change["fileId"] == self._account.videos_folder_id:
+                continue  # renamed, or back from the trash: what is in it is as it was
             if self._is_video_folder(change):
                 self._store(connection, [file], {self._account.videos_folder_id})
             else:
@@ -304,6 +313,13 @@ class Inbox:
         if listing:
             where["includeItemsFromAllDrives"] = True
         return where
+
+
+def _removed() -> DriveUnavailable:
+    return DriveUnavailable(
+        "the folder tailor/videos has been removed: put it back from the trash, or connect the Drive "
+        "again, which makes a new one"
+    )
 
 
 def _listed(row: sa.RowMapping) -> DriveFile:

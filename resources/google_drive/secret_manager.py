@@ -5,11 +5,13 @@ import binascii
 import os
 import re
 
+from resources.google_drive.addresses import checked
 from tailor_assets.compute.errors import PermanentProblem
 
 _SCHEME = "gcp-secret://"
 _NAME = re.compile(r"projects/[^/\s]+/secrets/[^/\s]+/versions/[^/\s]+")
-_ADDRESS = "https://secretmanager.googleapis.com/v1/"
+_ADDRESS = "https://secretmanager.googleapis.com/v1"
+_VARIABLE = "TAILOR_SECRET_MANAGER_ADDRESS"
 
 
 def is_reference(value: str) -> bool:
@@ -33,10 +35,10 @@ def read_reference(reference: str) -> str:
             f"{reference!r} names no secret: write it as "
             f"{_SCHEME}projects/PROJECT/secrets/NAME/versions/latest."
         )
-    base = os.environ.get("TAILOR_SECRET_MANAGER_ADDRESS") or _ADDRESS
+    base = checked(_VARIABLE, os.environ.get(_VARIABLE) or _ADDRESS)
     try:
         credentials, _ = google.auth.default(["https://www.googleapis.com/auth/cloud-platform"])
-        answer = AuthorizedSession(credentials).get(f"{base}{name}:access", timeout=30)
+        answer = AuthorizedSession(credentials).get(f"{base}/{name}:access", timeout=30)
         answer.raise_for_status()
         return base64.b64decode(answer.json()["payload"]["data"]).decode().strip()
     except (google.auth.exceptions.GoogleAuthError, OSError) as error:

@@ -6,6 +6,7 @@ from typing import Any
 from resources.drive import UserMustAct
 from resources.google_drive.api import GoogleApi, Refused
 from resources.google_drive.folders import FOLDER_TYPE
+from tailor_assets.compute.errors import PermanentProblem
 
 
 @dataclass(frozen=True)
@@ -16,9 +17,12 @@ class Tree:
     results: str
 
 
-def find_or_make_tree(api: GoogleApi, drive_id: str | None, within: str = "root") -> Tree:
+def find_or_make_tree(
+    api: GoogleApi, drive_id: str | None, within: str = "root", *, own_only: bool = False
+) -> Tree:
     """The tree's folders; those that are not there are made, in the folder ``within``.
 
+    ``own_only``: the account's permission is for what the app has made (``drive.file``).
     Of several of one name the oldest is taken, so that connecting again finds the same. Raises
     UserMustAct where a folder of that name was made by hand and tailor may not write into it.
     """
@@ -26,16 +30,19 @@ def find_or_make_tree(api: GoogleApi, drive_id: str | None, within: str = "root"
     try:
         return Tree(
             videos=_find_or_make(api, drive_id, tailor, "videos"),
-            results=_find_or_make(api, drive_id, tailor, "results"),
+            results=_find_or_make(api, drive_id, tailor, "results", own_only=own_only),
         )
-    except UserMustAct as refused:
+    except PermanentProblem as refused:
         raise UserMustAct(
-            "There is a folder tailor in this Drive that tailor may not write into, because it was "
-            "made by hand: rename it, connect again, and move the videos into the new tailor/videos."
+            "There is a folder tailor, or tailor/results, in this Drive that tailor may not write "
+            "into, because it was made by hand: rename it, connect again, and move the videos into "
+            "tailor/videos."
         ) from refused
 
 
-def _find_or_make(api: GoogleApi, drive_id: str | None, parent: str, name: str) -> str:
+def _find_or_make(
+    api: GoogleApi, drive_id: str | None, parent: str, name: str, *, own_only: bool = False
+) -> str:
     where: dict[str, Any] = {}
     if drive_id is not None:
         where = {
@@ -48,14 +55,17 @@ def _find_or_make(api: GoogleApi, drive_id: str | None, parent: str, name: str) 
         "files.list",
         q=f"'{parent}' in parents and name = '{name}' and mimeType = '{FOLDER_TYPE}' "
         "and trashed = false",
-        fields="files(id)",
+        fields="files(id,isAppAuthorized)",
         orderBy="createdTime",
-        pageSize=1,
+        pageSize=100,
         spaces="drive",
         **where,
     ).get("files", [])
+    usable = [f for f in found if f.get("isAppAuthorized")] if own_only else found
+    if usable:
+        return str(usable[0]["id"])
     if found:
-        return str(found[0]["id"])
+        raise UserMustAct(f"tailor may not write into the folder {name} that is there.")
     # Under an id of our own: a request that is repeated, because its answer was lost, makes no other.
     (file_id,) = api.call("files.generateIds", count=1, space="drive", fields="ids")["ids"]
     try:

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from resources.database import engine_for, insert_for, metadata, storable
 from resources.google_drive.api import GoogleApi
 from resources.google_drive.token_box import TokenBox
+from tailor_assets.compute.errors import PermanentProblem
 
 uploads_table = sa.Table(
     "drive_uploads",
@@ -33,6 +34,39 @@ uploads_table = sa.Table(
 )
 
 _IDS_AT_ONCE = 1000
+
+
+def relock_sessions(url: str, box: TokenBox) -> None:
+    """Encrypt the addresses of all sessions with the first key; forget those none decrypts."""
+    table = uploads_table
+    with engine_for(url).begin() as connection:
+        rows = connection.execute(
+            sa.select(table).where(table.c.session.is_not(None)).with_for_update()
+        ).all()
+        for row in rows:
+            try:
+                locked: bytes | None = box.relock(bytes(row.session))
+            except PermanentProblem:
+                locked = None
+            connection.execute(
+                sa.update(table)
+                .where(table.c.tenant == row.tenant, table.c.file_id == row.file_id)
+                .values(session=locked)
+            )
+
+
+def forget_uploads(connection: sa.Connection, tenant: str, results_name: str, below: str) -> None:
+    """Forget what was put into a folder that is not where it was: it is not tailor's any more.
+
+    ``below`` is the folder's path within the results folder, empty for that itself.
+    """
+    table = uploads_table
+    within = table.c.relative.startswith(f"{below}/", autoescape=True) if below else sa.true()
+    connection.execute(
+        sa.delete(table).where(
+            table.c.tenant == tenant, table.c.results_name == storable(results_name), within
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -103,7 +137,7 @@ class UploadLedger:
             (row.relative, row.md5): Upload(
                 Content(row.relative, row.md5, row.size),
                 row.file_id,
-                None if row.session is None else self._box.open(bytes(row.session)),
+                None if row.session is None else self._opened(bytes(row.session)),
                 row.state == "arrived",
             )
             for row in rows
@@ -149,6 +183,12 @@ class UploadLedger:
                         table.c.md5 == content.md5,
                     )
                 )
+
+    def _opened(self, session: bytes) -> str | None:
+        try:
+            return self._box.open(session)
+        except PermanentProblem:
+            return None  # of a key that is gone: the upload begins again, under the same id
 
     def _ours(self) -> sa.ColumnElement[bool]:
         table = uploads_table

@@ -60,7 +60,7 @@ def connect(
             subject = str(
                 api.call("about.get", fields="user(emailAddress)")["user"]["emailAddress"]
             )
-        tree = find_or_make_tree(api, shared_drive)
+        tree = find_or_make_tree(api, shared_drive, own_only=kind == "user")
     except Refused as refused:
         if not refused.gone:
             raise PermanentProblem(f"Google Drive refuses ({refused}).") from None

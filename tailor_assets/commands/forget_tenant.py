@@ -6,6 +6,7 @@ Nothing in the tenant's Drive is touched: what is there is theirs.
 import dagster as dg
 
 from resources.artifact_store import ArtifactStore
+from resources.sam2_client import remove_checkpoints_of
 from resources.settings import Settings
 from resources.video_registry import VideoRegistry
 from tailor_assets.compute.errors import PermanentProblem
@@ -53,6 +54,7 @@ def forget_tenant(
     for key in keys:
         store.forget(key)
         instance.delete_dynamic_partition(str(videos.name), key)
+    remove_checkpoints_of(settings.home / "checkpoints", keys)
     remove_parts(settings.home / "incoming", tenant, registry.file_ids_of(tenant))
     registry.forget(tenant)
     return len(keys)

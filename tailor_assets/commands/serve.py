@@ -53,8 +53,11 @@ def _encrypt_anew(url: str) -> None:
     """With the first of the keys, so that an old one can leave the environment."""
     from resources.google_drive.accounts import DriveAccounts
     from resources.google_drive.token_box import token_box
+    from resources.google_drive.upload_ledger import relock_sessions
 
-    DriveAccounts(url).relock(token_box())
+    box = token_box()
+    DriveAccounts(url).relock(box)
+    relock_sessions(url, box)
 
 
 def running_registry() -> VideoRegistry:

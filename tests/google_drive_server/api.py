@@ -9,7 +9,7 @@ from typing import Any
 from google_drive_server import changes, files
 from google_drive_server.discovery import Discovery, Method
 from google_drive_server.errors import ApiError
-from google_drive_server.field_masks import masked
+from google_drive_server.field_masks import checked_mask, masked
 from google_drive_server.store import FOLDER, Store
 from google_drive_server.who import Caller
 
@@ -54,6 +54,7 @@ class Api:
         """Carry out a request that has no content to upload."""
         self.discovery.check_parameters(method, parameters)
         self.discovery.check_body(method, body)
+        checked_mask(self.discovery, method, parameters.get("fields"))
         if parameters.get("alt") == "media":
             return self._content(who, method, path, parameters)
         with self.store.transaction() as db:

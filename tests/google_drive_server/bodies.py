@@ -1,7 +1,7 @@
 """A request's body as it comes in, in blocks; and bodies of several parts."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO
 
 from google_drive_server.errors import ApiError
@@ -24,10 +24,14 @@ class Body:
         self._chunked = headers.get("Transfer-Encoding", "").lower() == "chunked"
         self._left = int(headers.get("Content-Length") or 0)
         self._cut_after = cut_after
+        self.heard: Callable[[int], None] = lambda count: None
+        # One for all readers: whoever drains goes on where another stopped.
+        self._blocks = self._raw()
 
     def blocks(self) -> Iterator[bytes]:
         """The bytes. Raises Cut where they end before their time."""
-        for block in self._raw():
+        for block in self._blocks:
+            self.heard(len(block))
             if self._cut_after is not None:
                 if len(block) >= self._cut_after:
                     yield block[: self._cut_after]
@@ -46,12 +50,12 @@ class Body:
 
     def drain(self) -> None:
         """Read what is left, so that the connection can be used again."""
-        for _ in self._raw():
+        for _ in self._blocks:
             pass
 
     def _raw(self) -> Iterator[bytes]:
         if self._chunked:
-            while size := int(self._stream.readline().split(b";")[0] or b"0", 16):
+            while size := self._chunk_size():
                 while size:
                     block = self._stream.read(min(size, BLOCK))
                     if not block:
@@ -67,6 +71,12 @@ class Body:
                 raise Cut
             self._left -= len(block)
             yield block
+
+    def _chunk_size(self) -> int:
+        line = self._stream.readline()
+        if not line:  # it ends without the chunk of size 0
+            raise Cut
+        return int(line.split(b";")[0], 16)
 
 
 def parts(content: bytes, content_type: str) -> list[tuple[dict[str, str], bytes]]:

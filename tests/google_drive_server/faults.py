@@ -2,7 +2,7 @@
 
 import random
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 
@@ -101,7 +101,7 @@ class Faults:
                     continue
                 rule.times -= 1
                 self.done += 1
-                return rule
+                return replace(rule)  # the request wears its own out
             chaos = self._chaos
             if (
                 chaos is not None

@@ -23,17 +23,21 @@ DEFAULTS = {
 
 
 def masked(discovery: Discovery, method: Method, answer: Any, fields: str | None) -> Any:
-    """The part of an answer that ``fields`` asks for. Refuses fields that there are not."""
-    if answer is None or method.gives is None:
-        return answer
+    """The part of an answer that ``fields`` asks for."""
+    mask = checked_mask(discovery, method, fields)
+    return answer if answer is None or method.gives is None else _cut(answer, mask)
+
+
+def checked_mask(discovery: Discovery, method: Method, fields: str | None) -> Mask:
+    """What ``fields`` asks for. Raises ApiError 400 for fields that there are not."""
     text = fields or DEFAULTS.get(method.id, "*")
     mask, rest = _parsed(text, 0)
     if rest != len(text):
         raise ApiError(400, "invalidParameter", f"Invalid field selection {text}")
     for path in _paths(mask):
-        if not discovery.has_field(method.gives, path):
+        if method.gives is not None and not discovery.has_field(method.gives, path):
             raise ApiError(400, "invalidParameter", f"Invalid field selection {'/'.join(path)}")
-    return _cut(answer, mask)
+    return mask
 
 
 def _parsed(text: str, at: int) -> tuple[Mask, int]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from google_drive_server.errors import ApiError, not_found
-from google_drive_server.search_query import parents_named, parse
+from google_drive_server.search_query import only_in_those, parents_named, parse
 from google_drive_server.store import FOLDER, Store, new_id
 from google_drive_server.who import Caller
 
@@ -74,7 +74,7 @@ def list_(store: Store, who: Caller, parameters: Parameters) -> dict[str, Any]:
     for parent in named:
         if not who.may_see(store, store.file(parent)):
             raise ApiError(404, "notFound", f"File not found: {parent}.")
-    if named:
+    if named and only_in_those(q):
         # Only for speed: the condition is asked all the same.
         marks = ",".join("?" * len(named))
         rows = store.db.execute(

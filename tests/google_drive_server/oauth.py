@@ -78,9 +78,9 @@ class OAuth:
     def token(self, form: dict[str, str], address: str) -> dict[str, Any]:
         """The token endpoint. ``address`` is its own, which assertions are made out to."""
         kind = form.get("grant_type")
+        if kind == "authorization_code":
+            return self._redeem(form)
         with self._store.transaction() as db:
-            if kind == "authorization_code":
-                return self._redeem(db, form)
             if kind == "refresh_token":
                 self._check_client(form)
                 row = db.execute(
@@ -110,18 +110,21 @@ class OAuth:
         db.execute("INSERT INTO refresh_tokens VALUES (?,?,?,?)", (token, client, email, scopes))
         return token
 
-    def _redeem(self, db: sqlite3.Connection, form: dict[str, str]) -> dict[str, Any]:
+    def _redeem(self, form: dict[str, str]) -> dict[str, Any]:
         self._check_client(form)
-        row = db.execute("SELECT * FROM codes WHERE code=?", (form.get("code"),)).fetchone()
-        db.execute("DELETE FROM codes WHERE code=?", (form.get("code"),))
+        # By itself: a code is spent by a wrong verifier, too.
+        with self._store.transaction() as db:
+            row = db.execute("SELECT * FROM codes WHERE code=?", (form.get("code"),)).fetchone()
+            db.execute("DELETE FROM codes WHERE code=?", (form.get("code"),))
         digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
         proof = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
         if row is None or row["client"] != form.get("client_id"):
             raise OAuthError("invalid_grant", "Malformed auth code.")
         if row["redirect"] != form.get("redirect_uri") or row["challenge"] != proof:
             raise OAuthError("invalid_grant", "Invalid code verifier or redirect.")
-        token = self.grant(db, row["client"], row["email"], row["scopes"])
-        answer = self._access(db, row["client"], row["email"], row["scopes"], token)
+        with self._store.transaction() as db:
+            token = self.grant(db, row["client"], row["email"], row["scopes"])
+            answer = self._access(db, row["client"], row["email"], row["scopes"], token)
         return answer | {"refresh_token": token}
 
     def _access(

@@ -38,8 +38,28 @@ def parse(q: str) -> Condition:
 
 def parents_named(q: str) -> list[str]:
     """Ids that the query compares parents with: one that is not there is an error, not no file."""
-    found = re.findall(r"'((?:[^'\\]|\\.)*)'\s+in\s+parents", q)
-    return [re.sub(r"\\(.)", r"\1", text) for text in found]
+    tokens = _tokens(q)
+    return [tokens[at][1] for at in range(len(tokens)) if _asks_for_parent(tokens[at : at + 3])]
+
+
+def only_in_those(q: str) -> bool:
+    """Whether the parents named are the only ones whose files the query can find, surely.
+
+    It is so without a ``not``, and where ``or`` is between parents alone.
+    """
+    tokens = _tokens(q)
+    return ("word", "not") not in tokens and all(
+        _asks_for_parent(tokens[max(at - 3, 0) : at]) and _asks_for_parent(tokens[at + 1 : at + 4])
+        for at in range(len(tokens))
+        if tokens[at] == ("word", "or")
+    )
+
+
+def _asks_for_parent(three: list[tuple[str, str]]) -> bool:
+    return [kind for kind, _ in three[:1]] == ["text"] and three[1:] == [
+        ("word", "in"),
+        ("word", "parents"),
+    ]
 
 
 def _invalid(what: str) -> ApiError:

@@ -18,7 +18,7 @@ from google_drive_server.api import OF_A_CHANGE, UNITS, Answer, Api
 from google_drive_server.bodies import Body, Cut, headed, parts
 from google_drive_server.errors import ApiError
 from google_drive_server.faults import Chaos, Fault, Faults
-from google_drive_server.field_masks import masked
+from google_drive_server.field_masks import checked_mask, masked
 from google_drive_server.oauth import Consent, OAuth, OAuthError
 from google_drive_server.people import People
 from google_drive_server.store import Store, now_text
@@ -53,6 +53,8 @@ class DriveServer:
         self.faults = Faults()
         self.latency_s = latency_s
         self.units_per_minute = units_per_minute
+        # Of contents, as far as this process has seen them.
+        self.bytes_moved = {"up": 0, "down": 0}
         self._spent: dict[str, tuple[float, float]] = {}
         self._lock = threading.Lock()
         self._http = _Http(("127.0.0.1", port), _handler_for(self))
@@ -92,6 +94,8 @@ class DriveServer:
             return None
         if name == "forget_sessions":
             return self.uploads.forget_sessions()
+        if name == "bytes_moved":
+            return dict(self.bytes_moved)
         if name == "faults_done":
             return self.faults.done
         if name.startswith("_") or not hasattr(People, name):
@@ -159,6 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         query = dict(parse_qsl(url.query, keep_blank_values=True))
         self._body = Body(self.rfile, self.headers)  # type: ignore[arg-type]
+        self._name, self._email = url.path, ""
         try:
             if url.path == "/_admin":
                 self._admin()
@@ -173,8 +178,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._upload(url.path, query)
             elif url.path.startswith("/drive/v3/"):
                 self._call(url.path.removeprefix("/drive/v3/"), query)
-            elif re.fullmatch(r"/drive/(folders|file)/[A-Za-z0-9_-]+", url.path):
-                self._page(url.path.rpartition("/")[2])
+            elif page := re.fullmatch(r"/(?:drive/folders|file/d)/([\w-]+)(?:/view)?", url.path):
+                self._page(page[1])
             else:
                 raise ApiError(404, "notFound", f"There is nothing at {url.path}.")
         except ApiError as error:
@@ -203,10 +208,11 @@ class _Handler(BaseHTTPRequestHandler):
                 "PATCH" if re.fullmatch(r"/upload/drive/v3/files/.+", path) else "POST", path
             )
             who, fault = self._admitted("upload.put")
-            body = Body(self.rfile, self.headers, fault.cut_request_after)  # type: ignore[arg-type]
+            self._body = Body(self.rfile, self.headers, fault.cut_request_after)  # type: ignore[arg-type]
+            self._body.heard = self._moved_up
             try:
                 reply = uploads.put(
-                    who, method, session, self.headers.get("Content-Range"), body,
+                    who, method, session, self.headers.get("Content-Range"), self._body,
                     None if fault is _NO_FAULT else fault,
                 )  # fmt: skip
             except Cut:
@@ -223,6 +229,7 @@ class _Handler(BaseHTTPRequestHandler):
         method, found = api.discovery.upload(self.command, path)
         who, fault = self._admitted(method.id)
         api.discovery.check_parameters(method, query)
+        checked_mask(api.discovery, method, query.get("fields"))
         kind = query.get("uploadType")
         raw = self._body.all()
         if kind == "resumable":
@@ -314,6 +321,9 @@ class _Handler(BaseHTTPRequestHandler):
             raise ApiError(fault.status, fault.reason, headers=fault.headers)
         return who, fault
 
+    def _moved_up(self, count: int) -> None:
+        self.drive.bytes_moved["up"] += count
+
     def _spend(self, name: str, who: Caller) -> None:
         if self.drive.too_fast(who.email, UNITS.get(name, OF_A_CHANGE)):
             raise ApiError(403, "userRateLimitExceeded", "User rate limit exceeded.")
@@ -343,7 +353,8 @@ class _Handler(BaseHTTPRequestHandler):
             size = os.fstat(stream.fileno()).st_size
             start, end, status = 0, size, 200
             wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-            if wanted:
+            # A range that ends before it starts is as none (RFC 9110).
+            if wanted and int(wanted[1]) <= int(wanted[2] or wanted[1]):
                 start = int(wanted[1])
                 end = min(int(wanted[2]) + 1, size) if wanted[2] else size
                 if start >= size:
@@ -368,21 +379,18 @@ class _Handler(BaseHTTPRequestHandler):
                     block = bytes([block[0] ^ 1]) + block[1:]
                 if fault.cut_after is not None and sent + len(block) >= fault.cut_after:
                     self.wfile.write(block[: fault.cut_after - sent])
+                    self.drive.bytes_moved["down"] += fault.cut_after - sent
                     self.wfile.flush()
                     raise Cut
                 self.wfile.write(block)
+                self.drive.bytes_moved["down"] += len(block)
                 left -= len(block)
                 sent += len(block)
         if fault.wrong_length:
             raise Cut
 
     def _refuse(self, error: ApiError) -> None:
-        self.drive.note(
-            getattr(self, "_name", self.path.partition("?")[0]),
-            getattr(self, "_email", ""),
-            error.status,
-            0,
-        )
+        self.drive.note(self._name, self._email, error.status, 0)
         with suppress(Cut):
             self._body.drain()
         self._send(
@@ -454,7 +462,7 @@ class _Handler(BaseHTTPRequestHandler):
             "SELECT id, name FROM files WHERE parent=? AND NOT trashed ORDER BY name", (file_id,)
         ).fetchall()
         items = "".join(
-            f'<li><a href="/drive/file/{r["id"]}">{html.escape(r["name"])}</a>' for r in rows
+            f'<li><a href="/file/d/{r["id"]}/view">{html.escape(r["name"])}</a>' for r in rows
         )
         name = html.escape(row["name"])
         page = f"<!doctype html><title>{name}</title><h1>{name}</h1><ul>{items}</ul>".encode()

@@ -91,6 +91,11 @@ class Uploads:
                 )
                 who.must_create_in(self._store, parent)
                 files.check_room(self._store, who, parent["corpus"], int(total or 0))
+            else:
+                row = who.seen(
+                    self._store, path["fileId"], parameters.get("supportsAllDrives") == "true"
+                )
+                who.must_write(self._store, row)
             db.execute(
                 "INSERT INTO sessions VALUES (?,?,?,?,?,?,?,?,NULL)",
                 (session, who.email, method.id, path.get("fileId"), json.dumps(parameters),
@@ -119,6 +124,7 @@ class Uploads:
             if total is None or held < total:
                 last = {"Range": f"bytes=0-{held - 1}"} if held else {}
                 return Reply(308, last)
+            part.touch()  # nothing has arrived, and there is nothing to arrive
             digest = file_md5(part)
             with self._store.transaction() as db:
                 blob = secrets.token_hex(16)
@@ -177,6 +183,8 @@ class Uploads:
         except Cut:
             self._truncate(part, total)
             raise
+        if content_range is None and total is None:
+            total = part.stat().st_size  # one request with the whole
         if fault is not None and fault.forget_bytes:
             with open(part, "ab") as stream:
                 stream.truncate(max(held, stream.tell() - fault.forget_bytes))
@@ -186,9 +194,9 @@ class Uploads:
             part.unlink()
             raise ApiError(400, "invalid", "More bytes arrived than were promised.")
         if size != total and size % PIECE:
+            self._truncate(part, total)
             if fault is None:
                 raise ApiError(400, "invalid", "A piece's size must be a multiple of 256 KiB.")
-            self._truncate(part, total)
         return total
 
     @staticmethod
