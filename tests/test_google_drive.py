@@ -109,7 +109,7 @@ def test_a_quiet_drive_is_asked_for_seldom_and_a_busy_one_at_every_look(
     start = now(google)
     assert len(drive.video_folders("ben")) == 1
     assert len(drive.video_folders("ben")) == 1
-    assert requests_since(google, start) == ["changes.list", "changes.list"]
+    assert requests_since(google, start).count("changes.list") == 2
 
 
 def test_what_people_do_with_folders_and_files_is_seen_by_the_change_feed(
