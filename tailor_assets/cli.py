@@ -75,6 +75,12 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--port", type=int, default=3000, help="of the web page [3000]")
     demo.add_argument("--videos", type=int, default=2, help="how many sample videos [2]")
     demo.add_argument("--seconds", type=float, default=10.0, help="length of each [10]")
+    demo.add_argument(
+        "--drive",
+        choices=("local", "google-test"),
+        default="local",
+        help="a folder, or Google Drives on a server of our own that speaks Google's protocol [local]",
+    )
     demo.set_defaults(command=_demo)
 
     simulate = commands.add_parser("simulate", help="make sample videos with their truth")
@@ -241,6 +247,7 @@ def _demo(options: argparse.Namespace) -> int:
         count=options.videos,
         seconds=options.seconds,
         exit_at_end=options.exit,
+        drive=options.drive,
     )
 
 
@@ -274,13 +281,13 @@ def _tenant(options: argparse.Namespace) -> None:
 
 
 def _connect(options: argparse.Namespace) -> None:
-    from tailor_assets.commands.connect import connect
+    from tailor_assets.commands.connect import connect, open_in_browser, print_address
 
     connect(
         options.tenant,
         shared_drive=options.shared_drive,
         person=options.person,
-        open_browser=not options.no_browser,
+        show=print_address if options.no_browser else open_in_browser,
     )
 
 

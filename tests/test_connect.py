@@ -134,7 +134,7 @@ def test_what_is_no_tenants_name_is_not_connected(server: DriveServer, tenant: s
     from tailor_assets.commands.connect import connect
 
     with pytest.raises(PermanentProblem, match="not a tenant's name"):
-        connect(tenant, shared_drive=None, person=None, open_browser=False)
+        connect(tenant, show=print)
 
 
 def test_disconnecting_with_its_data_leaves_nothing_of_the_tenant_and_all_of_the_others(

@@ -1,6 +1,7 @@
 """``tailor connect``, ``tailor disconnect``, ``tailor token-key``: whose Google Drives are watched."""
 
 import re
+from collections.abc import Callable
 
 from resources.google_drive.accounts import AccountKind, DriveAccount, DriveAccounts
 from resources.google_drive.addresses import addresses
@@ -18,10 +19,17 @@ _LONGEST_NAME = 200
 
 
 def connect(
-    tenant: str, *, shared_drive: str | None, person: str | None, open_browser: bool
+    tenant: str,
+    *,
+    show: Callable[[str], None],
+    shared_drive: str | None = None,
+    person: str | None = None,
+    url: str | None = None,
 ) -> None:
     """Connect a tenant's Drive: a person's by their consent, or by the service account.
 
+    ``show`` is given the address of the consent page. ``url`` is the database's, of the tailor that
+    is up where it is not given.
     Raises PermanentProblem where it cannot be reached or consent is not given; nothing is stored
     then.
     """
@@ -37,7 +45,8 @@ def connect(
     from resources.google_drive.tree import find_or_make_tree
 
     _check_name(tenant)
-    accounts, box, at = DriveAccounts(running_registry().url), token_box(), addresses()
+    accounts = DriveAccounts(url or running_registry().url)
+    box, at = token_box(), addresses()
     refresh_token: str | None = None
     kind: AccountKind = "user"
     scopes: tuple[str, ...] = USER_SCOPES
@@ -47,9 +56,7 @@ def connect(
         scopes = SERVICE_SCOPES
     else:
         client = oauth_client()
-        refresh_token = ask_for_consent(
-            client, at, show=lambda address: _show(address, open_browser)
-        )
+        refresh_token = ask_for_consent(client, at, show=show)
         credentials = user_credentials(refresh_token, client, at)
     api = GoogleApi(credentials, at=at)
     try:
@@ -162,11 +169,16 @@ def _check_name(tenant: str) -> None:
         )
 
 
-def _show(address: str, open_browser: bool) -> None:
+def open_in_browser(address: str) -> None:
+    """Show the consent page; where there is no browser, print its address."""
     import webbrowser
 
-    if open_browser and webbrowser.open(address):
+    if webbrowser.open(address):
         console.print("The browser asks for your consent. Waiting for it ...")
     else:
-        # Whole and unbroken, to be copied.
-        print(f"Open this address in a browser on this machine:\n{address}", flush=True)
+        print_address(address)
+
+
+def print_address(address: str) -> None:
+    """Whole and unbroken, to be copied."""
+    print(f"Open this address in a browser on this machine:\n{address}", flush=True)

@@ -21,9 +21,12 @@ class People:
     # ------------------------------------------------------------------ accounts
 
     def add_person(self, email: str, limit_bytes: int | None = None) -> str:
-        """A person with a Drive; returns the id of its root."""
+        """A person with a Drive; returns the id of its root. Who is there already stays."""
         root = new_id()
         with self._store.transaction() as db:
+            there = db.execute("SELECT root_id FROM people WHERE email=?", (email,)).fetchone()
+            if there is not None:
+                return str(there["root_id"])
             db.execute("INSERT INTO people VALUES (?,?,?)", (email, root, limit_bytes))
             self._root(root, "My Drive", email)
         return root
