@@ -776,3 +776,63 @@ def test_results_folders_that_were_made_by_hand_are_said_so(google: GoogleTree) 
     people.folder("dora@lab.example", ["tailor", "results"])
     with pytest.raises(UserMustAct, match="made by hand: rename it"):
         find_or_make_tree(api, None, own_only=True)
+
+
+def test_tokens_are_in_no_event_no_metadata_and_no_run_config(
+    google: GoogleTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dagster as dg
+
+    from resources.artifact_store import ArtifactStore
+    from resources.google_drive.drive import GoogleDriveResource
+    from resources.video_registry import VideoRegistry
+    from sensors.drive_inbox import look_at_tenant
+    from tailor_assets.compute.simulation.simulate import simulate_video
+    from tailor_assets.video import video
+
+    monkeypatch.setenv("TAILOR_HOME", str(tmp_path / "home"))
+    clip = tmp_path / "clip.mp4"
+    simulate_video(clip, seed=1, duration_s=1, width=160, height=120)
+    google.upload("ben", "day 1", "v.mp4", clip.read_bytes())
+    registry = VideoRegistry(url=google.url)
+    for _ in range(2):
+        look_at_tenant(google.drive, registry, "ben", 5.0)
+    (key,) = registry.partitions_of("ben")
+    said = []
+    (tmp_path / "dagster").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+        instance.add_dynamic_partitions("videos", [key])
+        # Once well, and once with a token that was withdrawn, which is when errors are written.
+        for turn in range(2):
+            result = dg.materialize(
+                [video],
+                partition_key=key,
+                instance=instance,
+                raise_on_error=False,
+                resources={
+                    "drive": GoogleDriveResource(postgres_url=google.url),
+                    "registry": registry,
+                    "store": ArtifactStore(root=str(tmp_path / "artifacts")),
+                },
+            )
+            assert result.success == (turn == 0)
+            run = instance.get_run_by_id(result.run_id)
+            said += [str(event) for event in instance.all_logs(result.run_id)]
+            said += [str(run), str(run and run.run_config)]
+            secrets = [
+                str(row[0])
+                for table in ("refresh_tokens", "access_tokens")
+                for row in server_of(google).store.db.execute(f"SELECT token FROM {table}")
+            ] + [CLIENT.secret]  # fmt: skip
+            if turn == 0:
+                before = secrets
+                server_of(google).people.revoke(BEN)
+                server_of(google).people.expire_access_tokens()
+    for path in (tmp_path / "dagster").rglob("*"):
+        if path.is_file():
+            said.append(path.read_bytes().decode("latin-1"))
+    registry.forget("ben")
+    everything = " ".join(said)
+    assert "recording" in everything or "v.mp4" in everything, "there is something to search"
+    assert len(before) >= 3
+    assert [secret for secret in before if secret in everything] == []
