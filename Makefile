@@ -53,6 +53,9 @@ benchmarks: $(VENV)/.installed-dev $(SAM2)/.installed ## side by side with the n
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.gpu_idle
+	$(BIN)/python -m benchmarks.drive_transfers
+	$(BIN)/python -m benchmarks.drive_detection
+	$(BIN)/python -m benchmarks.drive_publishing
 
 sam2: $(SAM2)/.installed ## the segmentation environment, for SAM2 models
 

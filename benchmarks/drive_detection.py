@@ -9,6 +9,7 @@ changed costs one request per tenant; no tick takes longer than 30 s.
 
 import argparse
 import base64
+import sys
 import time
 from collections import Counter
 
@@ -47,6 +48,11 @@ def main() -> None:
             requests = _tick(lab, instance)
             ticks.append(time.monotonic() - began)
             keys.update(requests)
+            print(
+                f"tick {len(ticks)}: {ticks[-1]:.1f} s, {sum(keys.values()):,} admitted",
+                file=sys.stderr,
+                flush=True,
+            )
             time.sleep(max(0.0, 2.0 - ticks[-1]))  # the sensor's interval
         seconds = time.monotonic() - start
         failed = lab.people.faults_done()
@@ -54,10 +60,14 @@ def main() -> None:
             keys.update(_tick(lab, instance))  # nothing is asked for a second time
         lab.people.behave()
         _tick(lab, instance)
-        before, began = lab.people.last_request(), time.monotonic()
-        idle = _tick(lab, instance)
-        idle_s = time.monotonic() - began
-        calls = len(lab.people.requests(since=before))
+        idle: list[str] = []
+        idle_s, calls = [], []
+        for _ in range(12):
+            before, began = lab.people.last_request(), time.monotonic()
+            idle += _tick(lab, instance)
+            idle_s.append(time.monotonic() - began)
+            calls.append(len(lab.people.requests(since=before)))
+            time.sleep(max(0.0, 2.0 - idle_s[-1]))
     once = len(keys) == asked.videos and set(keys.values()) == {1} and not idle
     print(f"| {asked.videos:,} videos, {asked.tenants} tenants | found | bar |")
     print("|---|---|---|")
@@ -65,8 +75,11 @@ def main() -> None:
     print(f"| requests that failed on purpose | {failed:,} | 5% of all |")
     print(f"| ticks until all were admitted | {len(ticks)} in {seconds:.0f} s | |")
     print(f"| longest tick, s | {max(ticks):.1f} | {BAR_TICK_S:.0f} |")
-    print(f"| idle tick: requests per tenant | {calls / asked.tenants:.2f} | {BAR_CALLS:.0f} |")
-    print(f"| idle tick, s | {idle_s:.2f} | |")
+    most, mean = max(calls) / asked.tenants, sum(calls) / len(calls) / asked.tenants
+    print(
+        f"| idle tick: requests per tenant, most (mean) | {most:.2f} ({mean:.2f}) | {BAR_CALLS:.0f} |"
+    )
+    print(f"| idle tick, longest, s | {max(idle_s):.2f} | |")
 
 
 def _tick(lab: DriveLab, instance: dg.DagsterInstance) -> list[str]:

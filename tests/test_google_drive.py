@@ -836,3 +836,70 @@ def test_tokens_are_in_no_event_no_metadata_and_no_run_config(
     assert "recording" in everything or "v.mp4" in everything, "there is something to search"
     assert len(before) >= 3
     assert [secret for secret in before if secret in everything] == []
+
+
+# ---------------------------------------------------------------------- names
+
+HOSTILE = [
+    "../../etc",
+    "..",
+    "/etc/passwd",
+    "new\nline",
+    "ä" * 127,  # 254 bytes
+    "\u202etxt.4pm",
+    "🐭🧀",
+    "Day",
+    "day",
+    "résumé",
+    "re\u0301sume\u0301",
+    "'; DROP TABLE tailor.videos; --",
+    "$(touch hacked) `id`",
+    "C:\\con",
+    "%2e%2e%2f",
+    " ",
+]
+
+
+def test_hostile_names_of_tenants_and_folders_escape_nowhere_and_collide_with_nothing(
+    google: GoogleTree, tmp_path: Path
+) -> None:
+    import re
+
+    from resources.artifact_store import ArtifactStore
+    from resources.video_registry import VideoRegistry
+    from sensors.drive_inbox import look_at_tenant
+
+    registry, store = VideoRegistry(url=google.url), ArtifactStore(root=str(tmp_path / "artifacts"))
+    people, keys = server_of(google).people, []
+    for tenant in HOSTILE[:12]:
+        google.add_tenant(tenant)
+        videos = google.trees[tenant].videos
+        for name in [*HOSTILE, "nul\0nul"]:
+            people.put(people.make_folder(videos, name), f"{name}.mp4", "AAAA")
+        for _ in range(2):
+            assert look_at_tenant(google.drive, registry, tenant, 30.0) == []
+        rows = list(registry.of_tenant(tenant).values())
+        # A name that begins with a dot is a hidden folder, as everywhere.
+        assert len(rows) == len([name for name in HOSTILE if not name.startswith(".")]) + 1
+        assert all(row.state == "admitted" for row in rows)
+        assert len({row.results_name for row in rows}) == len(rows)
+        for row in rows:
+            keys.append(row.partition_key)
+            assert re.fullmatch(r"[a-z0-9-]{1,100}", row.partition_key)
+            assert store.folder(row.partition_key).parent == store.folder("x").parent
+        row = rows[3]
+        content = tenant.encode()
+        google.drive.publish(
+            tenant, row.results_name, "x.csv", a_file(tmp_path / "out", "x", content)
+        )
+        there = [f for f in people.tree(email_of(tenant)) if f["path"][:2] == ["tailor", "results"]]
+        assert [(f["path"][2:], f["md5"]) for f in there if f["md5"]] == [
+            ([row.results_name, "x.csv"], md5(content))
+        ]
+    assert len(set(keys)) == len(keys)
+    # Nobody has what another published.
+    for tenant in HOSTILE[:12]:
+        row = list(registry.of_tenant(tenant).values())[3]
+        there = google.drive.published(tenant, row.results_name)
+        assert [f.md5 for f in there.values()] == [md5(tenant.encode())]
+        registry.forget(tenant)
