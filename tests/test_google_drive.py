@@ -1,5 +1,6 @@
 """GoogleDrive against a server that speaks the real protocol and misbehaves on purpose."""
 
+import contextlib
 import json
 import os
 import signal
@@ -209,6 +210,25 @@ def test_a_revoked_token_pauses_that_tenant_alone_until_it_is_connected_again(
     google.reconnect("ben")
     assert google.drive.tenants() == ["anna", "ben"]
     assert len(google.drive.video_folders("ben")) == 1
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [{"status": 403, "reason": "rateLimitExceeded"}, {"status": 429}, {"status": 500},
+     {"status": 503}],
+    ids=str,
+)  # fmt: skip
+def test_a_token_server_that_is_busy_pauses_nobody(
+    google: GoogleTree, tmp_path: Path, trouble: dict[str, Any]
+) -> None:
+    fault(google, method="token", times=8, **trouble)
+    drive = google.another(tmp_path)
+    for _ in range(4):
+        with contextlib.suppress(DriveUnavailable):
+            drive.video_folders("ben")
+    assert google.drive.tenants() == ["ben"]
+    server_of(google).faults.clear()
+    assert drive.video_folders("ben") == []
 
 
 def test_an_expired_token_is_renewed_without_anybody_noticing(google: GoogleTree) -> None:

@@ -166,9 +166,15 @@ class GoogleApi:
                 reason = str(refused)
                 asked_for = answer.retry_after_s or 0.0
             except google.auth.exceptions.RefreshError as error:
-                if not error.retryable:
-                    raise UserMustAct(_why_no_token(error)) from None
-                reason, asked_for = str(error), 0.0
+                word = _word_of(error)
+                if word in _WITHDRAWN:
+                    raise UserMustAct(
+                        f"Google gives no access to this Drive any more ({word}): its owner has "
+                        "withdrawn it, or it has expired; connect it again with `tailor connect`."
+                    ) from None
+                # Too fast, or trouble of Google's own. Its text is not repeated: it may have the
+                # token's beginning in it.
+                reason, asked_for = f"no token: {word or 'no reason'}", 0.0
             except CONNECTION_ERRORS as error:
                 self.drop_connections()
                 reason, asked_for = f"{type(error).__name__}: {error}", 0.0
@@ -353,16 +359,26 @@ def _what_to_do(answer: Answer) -> str:
     return f"Google Drive refuses ({answer.reason or answer.status}): {advice}"
 
 
-def _why_no_token(error: google.auth.exceptions.RefreshError) -> str:
-    # Google's own text may have the token's beginning in it; only its word is repeated.
-    reason = "no token"
+# Of RFC 6749 and of Google's: only the owner, or whoever runs tailor, can mend these.
+_WITHDRAWN = {
+    "invalid_grant",
+    "invalid_client",
+    "unauthorized_client",
+    "deleted_client",
+    "disabled_client",
+    "access_denied",
+    "admin_policy_enforced",
+    "org_internal",
+    "invalid_scope",
+}
+
+
+def _word_of(error: google.auth.exceptions.RefreshError) -> str:
+    """The token endpoint's word for what is wrong; empty where it has given none."""
     for part in error.args:
-        if isinstance(part, Mapping) and part.get("error"):
-            reason = str(part["error"])[:40]
-    return (
-        f"Google gives no access to this Drive any more ({reason}): its owner has withdrawn it, or it "
-        "has expired; connect it again with `tailor connect`."
-    )
+        if isinstance(part, Mapping) and isinstance(part.get("error"), str):
+            return str(part["error"])[:40]
+    return ""
 
 
 @functools.cache
