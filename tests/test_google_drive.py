@@ -25,6 +25,7 @@ from resources.google_drive.addresses import addresses
 from resources.google_drive.api import GoogleApi
 from resources.google_drive.credentials import service_credentials
 from resources.google_drive.drive import GoogleDrive
+from resources.google_drive.inbox import cursors_table
 from resources.google_drive.tree import find_or_make_tree
 from resources.google_drive.units_spent import units_table
 from resources.publications import Superseded, claim_publication
@@ -182,6 +183,26 @@ def test_a_cursor_that_google_no_longer_knows_has_everything_listed_anew(
     assert [f.name for f in google.drive.video_folders("ben")] == ["day 1"]
 
 
+def test_what_the_change_feed_has_missed_is_found_once_a_day(google: GoogleTree) -> None:
+    google.drive.video_folders("ben")
+    server = server_of(google)
+    google.upload("ben", "day 1", "v.mp4", b"1")
+    with server.store.transaction() as db:  # as if Google had lost it
+        db.execute("DELETE FROM changes WHERE corpus = ?", (BEN,))
+    server.people.make_folder(server.people.folder(BEN, []), "later")
+    assert google.drive.video_folders("ben") == []
+    with engine_for(google.url).begin() as connection:
+        connection.execute(
+            sa.update(cursors_table).values(listed_at=sa.text("listed_at - interval '25 hours'"))
+        )
+    start = now(google)
+    assert [f.name for f in google.drive.video_folders("ben")] == ["day 1"]
+    assert "files.list" in requests_since(google, start)
+    start = now(google)
+    google.drive.video_folders("ben")
+    assert requests_since(google, start) == ["changes.list"], "not at every look"
+
+
 def test_two_folders_and_two_files_of_one_name_are_kept_apart(google: GoogleTree) -> None:
     people, videos = server_of(google).people, google.trees["ben"].videos
     first, second = people.make_folder(videos, "day"), people.make_folder(videos, "day")
@@ -288,6 +309,22 @@ def test_what_goes_wrong_with_a_download_is_mended(
     fault(google, method="media.get", **trouble)
     assert google.drive.download("ben", file.id, tmp_path / "copy") == md5(content)
     assert (tmp_path / "copy").read_bytes() == content
+
+
+def test_a_video_that_the_disk_has_no_room_for_is_not_begun(
+    google: GoogleTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+    from collections import namedtuple
+
+    google.upload("ben", "d", "v.mp4", b"1" * 1000)
+    file = google.drive.video_folders("ben")[0].videos[0]
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 500, 500))
+    start = now(google)
+    with pytest.raises(PermanentProblem, match=r"needs 0\.0 GB, and .* left: make room"):
+        google.drive.download("ben", file.id, tmp_path / "copy")
+    assert "media.get" not in requests_since(google, start)
 
 
 def test_a_video_replaced_during_its_download_comes_whole(

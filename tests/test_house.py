@@ -279,7 +279,9 @@ def test_every_folder_is_a_package_and_tests_are_none() -> None:
     for path in modules():
         assert (path.parent / "__init__.py").is_file(), path.parent
     assert not (HOUSE / "tests" / "__init__.py").exists()
-    assert [p for p in (HOUSE / "tests").iterdir() if p.is_dir() and p.name != "__pycache__"] == []
+    # But for the server that stands for Google's, which is run as a process, too.
+    folders = {p.name for p in (HOUSE / "tests").iterdir() if p.is_dir()} - {"__pycache__"}
+    assert folders <= {"google_drive_server"}
 
 
 def test_every_module_says_what_it_is() -> None:
