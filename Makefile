@@ -21,7 +21,7 @@ up: $(VENV)/.installed $(SAM2)/.installed ## install and start everything
 	$(BIN)/tailor up
 
 test: $(VENV)/.installed-dev ## fast tests (those of SAM2: make test-sam2)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not crash and not soak and not sam2"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not crash and not soak and not sam2"
 
 test-sam2: $(VENV)/.installed-dev $(SAM2)/.installed ## the SAM2 worker against the official predictor
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m sam2

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -103,6 +104,9 @@ class Fence(Protocol):
     def check(self) -> None:
         """Raise where somebody later does it by now."""
 
+    def held(self) -> AbstractContextManager[None]:
+        """The same, and nobody later begins until the block ends: for what must be one step."""
+
 
 class Drive(ABC):
     """A tenant's files: videos to read, results to write.
@@ -169,9 +173,9 @@ class Drive(ABC):
 
         def send(relative: str) -> None:
             for _ in range(_UPLOAD_TRIES):
-                if fence is not None:
-                    fence.check()
-                if self.publish(tenant, results_name, relative, files[relative]) == sums[relative]:
+                with fence.held() if fence is not None else nullcontext():
+                    md5 = self.publish(tenant, results_name, relative, files[relative])
+                if md5 == sums[relative]:
                     return
             raise DriveUnavailable(
                 f"{relative} did not arrive in the Drive as it was sent, {_UPLOAD_TRIES} times"
@@ -187,8 +191,18 @@ class Drive(ABC):
         self.unpublish_all(tenant, results_name, [relative])
 
     @abstractmethod
-    def unpublish_all(self, tenant: str, results_name: str, relatives: Sequence[str]) -> None:
-        """Remove files from the results folder; those that are not there are fine."""
+    def unpublish_all(
+        self,
+        tenant: str,
+        results_name: str,
+        relatives: Sequence[str],
+        *,
+        fence: Fence | None = None,
+    ) -> None:
+        """Remove files from the results folder; those that are not there are fine.
+
+        Raises what ``fence`` raises for one who is late, and removes nothing.
+        """
 
     @abstractmethod
     def has_room(self, tenant: str, size: int) -> bool | None:

@@ -7,7 +7,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from hashlib import md5
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -22,6 +22,7 @@ from resources.drive import (
     DriveFile,
     DriveFull,
     DriveUnavailable,
+    Fence,
     Progress,
     PublishedFile,
     VideoFolder,
@@ -204,16 +205,24 @@ class LocalDriveFolder(Drive):
                 temporary.unlink(missing_ok=True)
         return digest.hexdigest()
 
-    def unpublish_all(self, tenant: str, results_name: str, relatives: Sequence[str]) -> None:
+    def unpublish_all(
+        self,
+        tenant: str,
+        results_name: str,
+        relatives: Sequence[str],
+        *,
+        fence: Fence | None = None,
+    ) -> None:
         """Delete the files that are there."""
-        for relative in relatives:
-            path = self._result_file(tenant, results_name, relative)
-            try:
-                path.unlink(missing_ok=True)
-            except NotADirectoryError:
-                continue
-            except OSError as error:
-                raise DriveUnavailable(f"cannot remove {path}: {error.strerror}") from error
+        paths = [self._result_file(tenant, results_name, relative) for relative in relatives]
+        with fence.held() if fence is not None else nullcontext():
+            for path in paths:
+                try:
+                    path.unlink(missing_ok=True)
+                except NotADirectoryError:
+                    continue
+                except OSError as error:
+                    raise DriveUnavailable(f"cannot remove {path}: {error.strerror}") from error
 
     def has_room(self, tenant: str, size: int) -> bool | None:
         """Of the disk that the results are on."""

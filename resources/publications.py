@@ -9,6 +9,8 @@ A publication that cannot be for now, because the Drive is full or its owner has
 parked here: the results are kept, and ``sensors/parked_publications.py`` has it tried again.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -56,6 +58,24 @@ class PublicationFence:
             holder = connection.execute(query).scalar()
         if holder != self.run_id:
             raise _superseded(holder)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Raise like ``check``; until the block ends no later run can claim the publication.
+
+        Several threads of the one who has it may hold it at once.
+        """
+        table = publications_table
+        query = (
+            sa.select(table.c.run_id)
+            .where(table.c.partition_key == self.partition_key, table.c.what == self.what)
+            .with_for_update(read=True)
+        )
+        with engine_for(self.url).begin() as connection:
+            holder = connection.execute(query).scalar()
+            if holder != self.run_id:
+                raise _superseded(holder)
+            yield
 
     def park(self, problem: str, wanted_bytes: int, rest: timedelta) -> None:
         """Say that it cannot be for now, nor before ``rest``: ``problem`` is for people."""

@@ -110,11 +110,9 @@ def publish(
     stale = sorted(name for name in ours if name in there and name not in files)
     uploaded = 0
     if wrong or stale or identity_there != identity:
-        fence.check()
-        drive.unpublish(row.tenant, row.results_name, MANIFEST)
+        drive.unpublish_all(row.tenant, row.results_name, [MANIFEST], fence=fence)
         _send_all(drive, row, files, sums, wrong, fence, log)
-        fence.check()
-        drive.unpublish_all(row.tenant, row.results_name, stale)
+        drive.unpublish_all(row.tenant, row.results_name, stale, fence=fence)
         last = {MANIFEST: manifest_path}
         _send_all(drive, row, last, {MANIFEST: _md5(manifest_path)}, [MANIFEST], fence, log)
         uploaded = len(wrong) + 1
@@ -150,9 +148,7 @@ def publish_folder(
     wrong = _differing(sums, there)
     stale = [name for name in there if name not in files]
     _send_all(drive, row, files, sums, wrong, fence, log)
-    if stale:
-        fence.check()
-        drive.unpublish_all(row.tenant, row.results_name, stale)
+    drive.unpublish_all(row.tenant, row.results_name, stale, fence=fence)
     return PublishReport(
         names=sorted(files),
         uploaded=len(wrong),

@@ -3,8 +3,7 @@
 import functools
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from resources.drive import (
     SIDECAR_LIMIT_BYTES,
     SIDECAR_NAME,
     Drive,
-    DriveFull,
     DriveUnavailable,
     Fence,
     Progress,
@@ -28,21 +26,14 @@ from resources.google_drive.accounts import DriveAccount, DriveAccounts
 from resources.google_drive.addresses import addresses
 from resources.google_drive.api import PAUSES_S, GoogleApi, Refused
 from resources.google_drive.credentials import credentials_of
-from resources.google_drive.downloads import Downloader
-from resources.google_drive.folders import FOLDER_TYPE, ResultFolders
+from resources.google_drive.downloads import Downloader, read_small
 from resources.google_drive.inbox import Inbox
-from resources.google_drive.listing import children
+from resources.google_drive.results import Results
 from resources.google_drive.token_box import TokenBox, token_box
 from resources.google_drive.units_spent import UnitsSpent
-from resources.google_drive.upload_ledger import Content, Upload, UploadLedger
-from resources.google_drive.uploads import OWN_MARK, Uploader
-from resources.publications import Superseded
 from resources.settings import load_settings
 from tailor_assets.compute.errors import PermanentProblem
 
-_PARALLEL = 8
-_FIELDS = "id,name,mimeType,parents,size,md5Checksum,appProperties"
-_BLOCK = 1 << 20
 _PAUSES_OF_A_LOOK = 2
 # 100 units a look: at the sensor's pace a hundred quiet Drives would cost more than a project has.
 _LOOK_EVERY_S = 10.0
@@ -68,7 +59,6 @@ class _Tenant:
     api: GoogleApi
     units: UnitsSpent
     inbox: Inbox
-    folders: ResultFolders
 
 
 class GoogleDrive(Drive):
@@ -127,27 +117,19 @@ class GoogleDrive(Drive):
                     f"{SIDECAR_NAME} is larger than 64 KiB: keep only template, stride or fps, "
                     "points, fps_override and px_per_cm in it."
                 )
-            return self._content(own, file_id, SIDECAR_LIMIT_BYTES).decode("utf-8", "replace")
+            return read_small(own.api, file_id, SIDECAR_LIMIT_BYTES).decode("utf-8", "replace")
 
     # ------------------------------------------------------------------ results
 
     def published(self, tenant: str, results_name: str) -> dict[str, PublishedFile]:
         """Google's checksums of what is in the folder; a listing, whatever the files' size."""
-        result_parts(results_name)
-        with self._working_for(tenant) as own:
-            return {
-                relative: PublishedFile(int(file.get("size", 0)), file["md5Checksum"])
-                for relative, file in self._files(own, results_name).items()
-            }
+        with self._results(tenant, results_name) as results:
+            return results.files()
 
     def read_published(self, tenant: str, results_name: str, relative: str) -> bytes:
         """Content of the file. Raises DriveUnavailable where there is none."""
-        result_parts(results_name, relative)
-        with self._working_for(tenant) as own:
-            file = self._files(own, results_name).get(relative)
-            if file is None:
-                raise DriveUnavailable(f"{relative} is not in the results of {results_name!r}")
-            return self._content(own, file["id"], int(file.get("size", 0)))
+        with self._results(tenant, results_name) as results:
+            return results.read(relative)
 
     def publish(self, tenant: str, results_name: str, relative: str, source: Path) -> str:
         """Upload a file, under an id of its content's own; an earlier content's file goes."""
@@ -166,70 +148,21 @@ class GoogleDrive(Drive):
         fence: Fence | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Upload files in parallel; ids are reserved for all of them at once.
+        """Upload files in parallel, and remove what they take the place of."""
+        with self._results(tenant, results_name, fence) as results:
+            results.put_all(files, sums, progress)
 
-        A content is a file of its own, and never written over another's. Where somebody later turns
-        out to publish by now, what has just arrived is taken back, unless they want it, too.
-        """
-        contents = [
-            Content(
-                "/".join(result_parts(results_name, name)), sums[name], files[name].stat().st_size
-            )
-            for name in files
-        ]
-        sources = dict(zip(contents, files.values(), strict=True))
-        with self._working_for(tenant) as own:
-            ledger = self._ledger(own, results_name, fence.attempt if fence else 0)
-            self._look_for_folders(own, results_name, contents)
-            earlier = self._earlier(own, results_name, ledger, {c.relative for c in contents})
-            uploads = ledger.reserved(contents)
-            uploader = Uploader(own.api, ledger)
-
-            def send(upload: Upload) -> None:
-                if fence is not None:
-                    fence.check()
-                above = upload.content.relative.split("/")[:-1]
-                parent = own.folders.made([results_name, *above])
-                file_id = uploader.put(upload, parent, sources[upload.content])
-                try:
-                    if fence is not None:
-                        fence.check()
-                except Superseded:
-                    if ledger.withdraw(upload):
-                        own.api.remove([file_id])
-                    raise
-                ledger.note_arrived([upload.content])
-
-            with ThreadPoolExecutor(_PARALLEL) as pool:
-                futures = [pool.submit(send, upload) for upload in uploads]
-                try:
-                    for done, future in enumerate(futures, start=1):
-                        future.result()
-                        if progress is not None:
-                            progress(done, len(futures))
-                except BaseException as problem:
-                    # The rest would meet the same; what has arrived is known and stays.
-                    pool.shutdown(cancel_futures=True)
-                    if isinstance(problem, DriveFull):
-                        problem.missing_bytes = sum(
-                            u.content.size
-                            for u in ledger.all().values()
-                            if u.content in sources and not u.arrived
-                        )
-                    raise
-            kept = {upload.file_id for upload in ledger.reserved(contents)}
-            own.api.remove([file_id for file_id in earlier if file_id not in kept])
-            ledger.forget(_replaced(ledger.all().values(), contents))
-
-    def unpublish_all(self, tenant: str, results_name: str, relatives: Sequence[str]) -> None:
+    def unpublish_all(
+        self,
+        tenant: str,
+        results_name: str,
+        relatives: Sequence[str],
+        *,
+        fence: Fence | None = None,
+    ) -> None:
         """Remove what tailor has put there under these names."""
-        names = {"/".join(result_parts(results_name, relative)) for relative in relatives}
-        if not names:
-            return
-        with self._working_for(tenant) as own:
-            ledger = self._ledger(own, results_name)
-            own.api.remove(self._earlier(own, results_name, ledger, names))
-            ledger.forget([u.content for (name, _), u in ledger.all().items() if name in names])
+        with self._results(tenant, results_name, fence) as results:
+            results.remove_all(relatives)
 
     def has_room(self, tenant: str, size: int) -> bool | None:
         """What is left of a person's storage; a shared drive's is not to be asked for."""
@@ -243,15 +176,8 @@ class GoogleDrive(Drive):
 
     def link(self, tenant: str, results_name: str, relative: str = "") -> str:
         """An address of the Drive's own pages; of the folder, where the file is not known."""
-        with self._working_for(tenant) as own:
-            at = own.api.at
-            if relative:
-                for (name, _), upload in self._ledger(own, results_name).all().items():
-                    if name == relative and upload.arrived:
-                        return at.open_file.format(id=upload.file_id)
-            parts = [results_name, *([relative] if relative else [])]
-            folder = own.folders.known(parts) or own.folders.known([results_name])
-            return f"{at.open_folder}{folder or own.account.results_folder_id}"
+        with self._results(tenant, results_name) as results:
+            return results.link(relative)
 
     # ------------------------------------------------------------------ within
 
@@ -300,88 +226,18 @@ class GoogleDrive(Drive):
                     units,
                     # A look that fails is repeated soon, and others wait for it.
                     Inbox(self._url, account, api.with_pauses(self._pauses_s[:_PAUSES_OF_A_LOOK])),
-                    ResultFolders(self._url, account, api),
                 )
                 self._tenants[tenant] = own
         return own
 
-    def _ledger(self, own: _Tenant, results_name: str, attempt: int = 0) -> UploadLedger:
-        assert self._box is not None
-        tenant = own.account.tenant
-        return UploadLedger(self._url, tenant, results_name, own.api, self._box, attempt)
-
-    @staticmethod
-    def _look_for_folders(own: _Tenant, results_name: str, contents: Sequence[Content]) -> None:
-        """See that the folders are where they were made; those that are not are made anew."""
-        above = {tuple(content.relative.split("/")[:-1]) for content in contents}
-        paths = {path[:length] for path in above for length in range(len(path) + 1)}
-        for path in sorted(paths, key=len):
-            own.folders.still([results_name, *path])
-
-    def _earlier(
-        self, own: _Tenant, results_name: str, ledger: UploadLedger, names: Set[str]
-    ) -> list[str]:
-        """Ids of tailor's own files under these names, as the folder is listed now.
-
-        What people put there under the same names is theirs; and so is what they took elsewhere.
-        """
-        ours = {upload.file_id for upload in ledger.all().values()}
-        return [
-            file["id"]
-            for name, file in self._listed(own, results_name, names)
-            if name in names and _is_own(file, ours)
-        ]
-
-    def _files(self, own: _Tenant, results_name: str) -> dict[str, dict[str, Any]]:
-        """Files of a results folder by relative path; of several of one name, tailor's own.
-
-        Where several of one name are tailor's own, a publication was cut off before it had removed
-        the earlier; then the md5 is empty, so that it is published again.
-        """
-        ours = {upload.file_id for upload in self._ledger(own, results_name).all().values()}
-        found: dict[str, dict[str, Any]] = {}
-        for path, file in self._listed(own, results_name):
-            earlier = found.get(path)
-            if earlier is None or not _is_own(earlier, ours):
-                found[path] = file
-            elif _is_own(file, ours):
-                found[path] = earlier | {"md5Checksum": ""}
-        return found
-
-    @staticmethod
-    def _listed(
-        own: _Tenant, results_name: str, names: Set[str] | None = None
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(relative path, file) of the files with a content in a results folder.
-
-        Of all of them, or of those folders in which ``names`` lie: frames/ is thousands.
-        """
-        top = own.folders.still([results_name])
-        level = {top: ""} if top is not None else {}
-        while level:
-            below: dict[str, str] = {}
-            for file in children(own.api, own.account.drive_id, list(level), _FIELDS):
-                path = f"{level[next(p for p in file['parents'] if p in level)]}{file['name']}"
-                if file["mimeType"] == FOLDER_TYPE:
-                    if names is None or any(name.startswith(f"{path}/") for name in names):
-                        below[file["id"]] = f"{path}/"
-                elif file.get("md5Checksum"):
-                    yield path, file
-            level = below
-
-    def _content(self, own: _Tenant, file_id: str, most: int) -> bytes:
-        address = f"{own.api.at.api}drive/v3/files/{file_id}?alt=media&supportsAllDrives=true"
-
-        def attempt() -> bytes:
-            with own.api.send("GET", address, stream=True) as response:
-                content = b""
-                for block in response.iter_content(_BLOCK):
-                    content += block
-                    if len(content) > most:
-                        return content[:most]
-                return content
-
-        return bytes(own.api.retried("media.get", attempt))
+    @contextmanager
+    def _results(
+        self, tenant: str, results_name: str, fence: Fence | None = None
+    ) -> Iterator[Results]:
+        result_parts(results_name)
+        with self._working_for(tenant) as own:
+            assert self._box is not None
+            yield Results(self._url, own.account, own.api, self._box, results_name, fence)
 
 
 def _in_inbox(own: _Tenant, file_id: str) -> Any:
@@ -393,17 +249,6 @@ def _in_inbox(own: _Tenant, file_id: str) -> Any:
             "back, or delete the partition."
         )
     return found
-
-
-def _is_own(file: Mapping[str, Any], ours: Set[str]) -> bool:
-    """Whether tailor has put a file there: it is in the ledger, or bears the mark."""
-    return file["id"] in ours or OWN_MARK.items() <= file.get("appProperties", {}).items()
-
-
-def _replaced(known: Iterable[Upload], wanted: Sequence[Content]) -> list[Content]:
-    """Other contents under the names of those that are wanted."""
-    names = {content.relative for content in wanted}
-    return [u.content for u in known if u.content.relative in names and u.content not in wanted]
 
 
 def _md5(source: Path) -> str:

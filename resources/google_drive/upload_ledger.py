@@ -157,19 +157,13 @@ class UploadLedger:
         self.forget([upload.content])
         return self.reserved([upload.content])[0]
 
-    def withdraw(self, upload: Upload) -> bool:
-        """Forget an upload that a later attempt has no use for; whether it was so."""
+    def withdraw(self, file_id: str) -> bool:
+        """Forget a file that no later attempt wants; whether nobody does, so that it may go."""
         table = uploads_table
+        this = sa.and_(self._ours(), table.c.file_id == file_id)
         with self._connect() as connection:
-            done = connection.execute(
-                sa.delete(table).where(
-                    self._ours(),
-                    table.c.relative == upload.content.relative,
-                    table.c.md5 == upload.content.md5,
-                    table.c.attempt <= self._attempt,
-                )
-            )
-        return done.rowcount > 0
+            connection.execute(sa.delete(table).where(this, table.c.attempt <= self._attempt))
+            return connection.execute(sa.select(table.c.file_id).where(this)).first() is None
 
     def forget(self, contents: Sequence[Content]) -> None:
         """They are not in the Drive any more."""
