@@ -1,6 +1,7 @@
 """Two decoders behind one reader: the same frames from both, and never more memory than said."""
 
 import importlib.util
+import mmap
 import subprocess
 import sys
 import time
@@ -183,9 +184,13 @@ def test_too_much_memory_hands_over_without_losing_a_frame(tmp_path: Path) -> No
         in_use,
         decord_bytes=60_000_000,
     )
-    held, by = [], []
+    held, by, pages = [], [], []
     for item in pictures:
-        held.append(item)  # the reader's own pictures fill the memory: 115 MB in the end
+        held.append(item)
+        # Fresh from the system: pictures may go where an earlier test's were, and nothing grows.
+        page = mmap.mmap(-1, 1 << 20)
+        page.write(bytes(1 << 20))
+        pages.append(page)
         by.append(in_use.name)
     assert [index for index, _ in held] == chosen.tolist()
     assert [number_in(picture) for _, picture in held] == chosen.tolist()
