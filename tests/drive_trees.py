@@ -26,6 +26,8 @@ from resources.local_drive import LocalDriveFolder
 
 CREDENTIALS = "TAILOR_TEST_DRIVE_CREDENTIALS"
 CLIENT = OAuthClient("tailor-app", "the app's secret")
+# With which people work on the test server: what they make is not tailor's.
+THEIR_CLIENT = OAuthClient("somebodys-app", "its secret")
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 QUICK = (0.01, 0.01, 0.02, 0.05, 0.1)
 
@@ -157,6 +159,7 @@ class GoogleTree:
         self.drive: Drive = self.another(folder)
         self.trees: dict[str, Tree] = {}
         self._people: dict[str, Person] = {}
+        self._made: list[str] = []
 
     @property
     def client(self) -> OAuthClient:
@@ -192,6 +195,7 @@ class GoogleTree:
                 fields="id",
             )
             within = made["id"]
+            self._made.append(within)
         tree = find_or_make_tree(api, None, within)
         about = DriveAccount(
             tenant=tenant,
@@ -203,7 +207,10 @@ class GoogleTree:
         )
         self.accounts.connect(about, app, self.box)
         self.trees[tenant] = tree
-        theirs = GoogleApi(user_credentials(person, client, addresses()), pauses_s=self.pauses_s)
+        their_client = client if self.server is None else THEIR_CLIENT
+        theirs = GoogleApi(
+            user_credentials(person, their_client, addresses()), pauses_s=self.pauses_s
+        )
         self._people[tenant] = Person(theirs)
 
     def reconnect(self, tenant: str) -> None:
@@ -215,11 +222,10 @@ class GoogleTree:
 
     def disconnect_all(self) -> None:
         """Forget the tenants; a real account's folders go."""
-        for tenant, tree in self.trees.items():
+        for tenant in self.trees:
             self.accounts.disconnect(tenant)
-            if self.server is None:
-                self._people[tenant].trash(tree.videos)
-                self._people[tenant].trash(tree.results)
+        for person, folder in zip(self._people.values(), self._made, strict=False):
+            person.trash(folder)
 
     def person(self, tenant: str) -> Person:
         """The tenant's owner; connected when they are first needed."""
@@ -259,11 +265,12 @@ class GoogleTree:
             found = json.loads(Path(os.environ[CREDENTIALS]).read_text())
             return found["app_refresh_token"], found["person_refresh_token"]
         people, email = self.server.people, email_of(tenant)
-        people.add_client(CLIENT.id, CLIENT.secret)
+        for client in (CLIENT, THEIR_CLIENT):
+            people.add_client(client.id, client.secret)
         people.add_person(email)
         return (
             people.grant(email, CLIENT.id, " ".join(USER_SCOPES)),
-            people.grant(email, CLIENT.id, "https://www.googleapis.com/auth/drive"),
+            people.grant(email, THEIR_CLIENT.id, "https://www.googleapis.com/auth/drive"),
         )
 
 

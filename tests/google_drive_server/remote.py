@@ -44,8 +44,10 @@ class ServerProcess:
         here = Path(__file__).parent.parent
         self.process = subprocess.Popen(
             [sys.executable, "-m", "google_drive_server", str(self._folder), "--port",
-             str(self.port), "--latency", str(self._latency_s)],
-            cwd=here, stdout=subprocess.PIPE, text=True,
+             str(self.port), "--latency", str(self._latency_s), "--while-stdin"],
+            # Ctrl-C is for whoever started it, who then stops it.
+            cwd=here, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            start_new_session=True,
         )  # fmt: skip
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
