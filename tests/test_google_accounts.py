@@ -1,13 +1,18 @@
 """Whose Drive a tenant's is, and that nobody reads its token out of the database."""
 
+import base64
 import json
 import logging
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import sqlalchemy as sa
 from cryptography.fernet import Fernet
+from google_drive_server.server import DriveServer
 
 from resources.database import engine_for, migrate
 from resources.google_drive.accounts import DriveAccount, DriveAccounts, accounts_table
@@ -168,3 +173,73 @@ def test_without_an_address_it_is_google_and_on_this_machine_it_may_be_another(
     monkeypatch.setenv("TAILOR_GOOGLE_ADDRESS", "http://127.0.0.1:8123/")
     assert addresses().token == "http://127.0.0.1:8123/token"
     assert TOKEN not in caplog.text
+
+
+class _Secrets(BaseHTTPRequestHandler):
+    """Secret Manager's ``versions.access``, for whoever has a token of this world."""
+
+    kept: ClassVar[dict[str, str]] = {}
+    tokens: ClassVar[list[str]] = []
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+    def do_GET(self) -> None:
+        self.tokens.append(self.headers.get("Authorization", ""))
+        name = self.path.removeprefix("/v1/").removesuffix(":access")
+        found = self.kept.get(name)
+        body = b'{"error": {"code": 404}}'
+        if found is not None:
+            data = base64.b64encode(found.encode()).decode()
+            body = json.dumps({"name": name, "payload": {"data": data}}).encode()
+        self.send_response(404 if found is None else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_keys_and_clients_may_lie_in_secret_manager(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = Fernet.generate_key().decode()
+    _Secrets.kept = {
+        "projects/lab/secrets/keys/versions/latest": f"{key}\n",
+        "projects/lab/secrets/client/versions/3": json.dumps(
+            {"installed": {"client_id": "a", "client_secret": "b"}}
+        ),
+    }
+    secrets = ThreadingHTTPServer(("127.0.0.1", 0), _Secrets)
+    threading.Thread(target=secrets.serve_forever, daemon=True).start()
+    with DriveServer(tmp_path / "server").running() as server:
+        about = server.people.add_service_account("robot@lab.example")
+        about["token_uri"] = f"{server.address}/token"
+        (tmp_path / "robot.json").write_text(json.dumps(about))
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "robot.json"))
+        monkeypatch.setenv(
+            "TAILOR_SECRET_MANAGER_ADDRESS", f"http://127.0.0.1:{secrets.server_port}/v1"
+        )
+        monkeypatch.setenv(
+            "TAILOR_TOKEN_KEYS", "gcp-secret://projects/lab/secrets/keys/versions/latest"
+        )
+        monkeypatch.setenv(
+            "TAILOR_GOOGLE_CLIENT", "gcp-secret://projects/lab/secrets/client/versions/3"
+        )
+        assert TokenBox(key).open(token_box().lock("x")) == "x"
+        assert (oauth_client().id, oauth_client().secret) == ("a", "b")
+        assert all(token.startswith("Bearer ya29.") for token in _Secrets.tokens)
+        for wrong, sentence in (
+            (
+                "gcp-secret://projects/lab/secrets/none/versions/latest",
+                "cannot be read .*check that",
+            ),
+            ("gcp-secret://keys", "names no secret: write it as"),
+        ):
+            monkeypatch.setenv("TAILOR_TOKEN_KEYS", wrong)
+            with pytest.raises(PermanentProblem, match=sentence) as problem:
+                token_box()
+            assert key not in str(problem.value)
+        monkeypatch.setenv("TAILOR_SECRET_MANAGER_ADDRESS", "http://elsewhere.example/v1")
+        with pytest.raises(PermanentProblem, match="give an https:// address"):
+            oauth_client()
+    secrets.shutdown()
+    secrets.server_close()
