@@ -105,7 +105,7 @@ def engine_for(url: str) -> sa.Engine:
         url = with_driver(url)
     with _engines_lock:
         if url not in _engines:
-            engine = sa.create_engine(url, pool_size=2, max_overflow=16, pool_pre_ping=True)
+            engine = sa.create_engine(url, pool_size=2, max_overflow=8, pool_pre_ping=True)
             if engine.dialect.name == "sqlite":
                 engine = engine.execution_options(schema_translate_map={SCHEMA: None})
             _engines[url] = engine
