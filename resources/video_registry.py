@@ -6,8 +6,9 @@ One row per partition: where the video is in the Drive, whether it holds still, 
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Literal
 
 import dagster as dg
@@ -202,6 +203,18 @@ class VideoRegistry(dg.ConfigurableResource):
                         f"The folder {row.folder_name!r} would get the key {row.partition_key} of "
                         "another folder: rename it."
                     )
+
+    def ask_again(self, partition_key: str) -> None:
+        """Have the whole of a video made again, as soon as its tenant's Drive can be reached.
+
+        Where a run is asked for already, and has not been seen, that one will do.
+        """
+        row = self.get(partition_key)
+        if row.admitted_at is None or row.state != "admitted":
+            return
+        # A run key fires once, so it is another; and never one that was there before.
+        word = sha256(f"{row.run_key} again".encode()).hexdigest()[:8]
+        self.save([replace(row, run_key=f"{row.file_id}:{row.checksum}:{word}", admitted_at=None)])
 
     def set_waiting(self, partition_key: str, waiting_for: str | None) -> None:
         """Say what the video waits for, or that it waits no more."""

@@ -5,6 +5,7 @@ registry and the caps. A listing that fails changes nothing for its tenant and n
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -70,7 +71,7 @@ def drive_inbox(
         lambda tenant, seconds: look_at_tenant(source, registry, tenant, seconds),
         SECONDS_PER_TICK,
     )
-    requests = _missing_runs(context.instance, registry, store)
+    requests = _missing_runs(context.instance, registry, store, source.tenants())
     if not requests:
         return dg.SkipReason(" ".join(messages) or "Nothing new in any Drive.")
     # Only here, as a tick that logs leaves a file behind, and there are 40,000 ticks a day.
@@ -190,18 +191,23 @@ def _scope_of(row: VideoRow) -> str:
 
 
 def _missing_runs(
-    instance: dg.DagsterInstance, registry: VideoRegistry, store: ArtifactStore
+    instance: dg.DagsterInstance,
+    registry: VideoRegistry,
+    store: ArtifactStore,
+    tenants: Sequence[str],
 ) -> list[dg.RunRequest]:
     """Requests for rows whose run is not there yet; rows whose run is there are confirmed.
 
     A video that is being processed is asked for when that run has ended: two runs of one video
     would take each other's artifacts away. Dagster drops a request whose run key has fired, so
-    asking again is harmless.
+    asking again is harmless. Videos of tenants whose Drive cannot be reached wait until it can.
     """
     requests: list[dg.RunRequest] = []
     for row in registry.without_run():
         if len(requests) == RUNS_PER_TICK:
             break
+        if row.tenant not in tenants:
+            continue
         filters = dg.RunsFilter(tags={RUN_KEY_TAG: row.run_key or ""})
         if instance.get_runs(filters, limit=1):
             registry.save([replace(row, admitted_at=datetime.now(UTC))])

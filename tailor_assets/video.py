@@ -9,7 +9,7 @@ import polars as pl
 
 from resources.artifact_store import ArtifactStore, version_of
 from resources.configured_drive import DriveResource
-from resources.drive import VIDEO_SUFFIXES
+from resources.drive import VIDEO_SUFFIXES, UserMustAct
 from resources.video_registry import VideoRegistry
 from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once, check_result, check_spec
 from tailor_assets.checks import problem_with_video
@@ -50,7 +50,12 @@ def video(
         name = f"video{suffix if suffix in VIDEO_SUFFIXES else '.bin'}"
         path = draft.path(name)
         fetching = LogProgress(context.log, "fetching", "bytes")
-        md5 = drive.open().download(row.tenant, row.file_id or "", path, fetching)
+        try:
+            md5 = drive.open().download(row.tenant, row.file_id or "", path, fetching)
+        except UserMustAct:
+            # When they have, nobody has to remember which videos it was about.
+            registry.ask_again(key)
+            raise
         if row.checksum and md5 != row.checksum:
             raise dg.Failure(
                 f"{row.file_name} changed in the Drive while it was being fetched; it is fetched "

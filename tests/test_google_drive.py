@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -845,7 +847,7 @@ def test_tokens_are_in_no_event_no_metadata_and_no_run_config(
     from resources.artifact_store import ArtifactStore
     from resources.google_drive.drive import GoogleDriveResource
     from resources.video_registry import VideoRegistry
-    from sensors.drive_inbox import look_at_tenant
+    from sensors.drive_inbox import _missing_runs, look_at_tenant
     from tailor_assets.compute.simulation.simulate import simulate_video
     from tailor_assets.video import video
 
@@ -857,6 +859,9 @@ def test_tokens_are_in_no_event_no_metadata_and_no_run_config(
     for _ in range(2):
         look_at_tenant(google.drive, registry, "ben", 5.0)
     (key,) = registry.partitions_of("ben")
+    row = registry.get(key)
+    registry.save([replace(row, admitted_at=datetime.now(UTC))])  # its run has been seen
+    store = ArtifactStore(root=str(tmp_path / "artifacts"))
     said = []
     (tmp_path / "dagster").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
@@ -871,7 +876,7 @@ def test_tokens_are_in_no_event_no_metadata_and_no_run_config(
                 resources={
                     "drive": GoogleDriveResource(postgres_url=google.url),
                     "registry": registry,
-                    "store": ArtifactStore(root=str(tmp_path / "artifacts")),
+                    "store": store,
                 },
             )
             assert result.success == (turn == 0)
@@ -887,6 +892,13 @@ def test_tokens_are_in_no_event_no_metadata_and_no_run_config(
                 before = secrets
                 server_of(google).people.revoke(BEN)
                 server_of(google).people.expire_access_tokens()
+            else:
+                # When the Drive is connected again, the video is made without anybody's asking.
+                assert _missing_runs(instance, registry, store, google.drive.tenants()) == []
+                google.reconnect("ben")
+                asked = _missing_runs(instance, registry, store, google.drive.tenants())
+                assert [request.partition_key for request in asked] == [key]
+                assert asked[0].asset_selection is None, "the whole of it"
     for path in (tmp_path / "dagster").rglob("*"):
         if path.is_file():
             said.append(path.read_bytes().decode("latin-1"))

@@ -284,7 +284,7 @@ class DriveMachine(RuleBasedStateMachine):
     def _start_runs(self) -> None:
         """What the daemon makes of a tick's requests."""
         store = ArtifactStore(root=str(lab.folder / "artifacts"))
-        for request in _missing_runs(self.instance, self.registry, store):
+        for request in _missing_runs(self.instance, self.registry, store, [self.tenant]):
             if request.tags["tailor/tenant"] != self.tenant:
                 continue
             tags = {RUN_KEY_TAG: str(request.run_key)}
