@@ -94,6 +94,14 @@ def result_parts(results_name: str, relative: str | None = None) -> list[str]:
     return list(parts)
 
 
+def sidecar_too_large() -> PermanentProblem:
+    """What is said of a ``tailor.json`` beyond the limit."""
+    return PermanentProblem(
+        f"{SIDECAR_NAME} is larger than 64 KiB: keep only template, stride or fps, points, "
+        "fps_override and px_per_cm in it."
+    )
+
+
 class Fence(Protocol):
     """Whether whoever publishes is still the one to do so (resources/publications.py)."""
 

@@ -27,6 +27,7 @@ from resources.drive import (
     PublishedFile,
     VideoFolder,
     result_parts,
+    sidecar_too_large,
 )
 from resources.settings import load_settings
 from tailor_assets.compute.errors import PermanentProblem
@@ -148,10 +149,7 @@ class LocalDriveFolder(Drive):
         with self._open(tenant, file_id) as stream:
             content = stream.read(SIDECAR_LIMIT_BYTES + 1)
         if len(content) > SIDECAR_LIMIT_BYTES:
-            raise PermanentProblem(
-                f"{SIDECAR_NAME} is larger than 64 KiB: keep only template, stride or fps, points, "
-                "fps_override and px_per_cm in it."
-            )
+            raise sidecar_too_large()
         return content.decode("utf-8", errors="replace")
 
     def published(self, tenant: str, results_name: str) -> dict[str, PublishedFile]:

@@ -50,14 +50,8 @@ class PublicationFence:
 
     def check(self) -> None:
         """Raise Superseded where the publication is another run's by now."""
-        table = publications_table
-        query = sa.select(table.c.run_id).where(
-            table.c.partition_key == self.partition_key, table.c.what == self.what
-        )
         with engine_for(self.url).begin() as connection:
-            holder = connection.execute(query).scalar()
-        if holder != self.run_id:
-            raise _superseded(holder)
+            self._see_that_it_is_mine(connection, self._holder())
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -65,17 +59,20 @@ class PublicationFence:
 
         Several threads of the one who has it may hold it at once.
         """
-        table = publications_table
-        query = (
-            sa.select(table.c.run_id)
-            .where(table.c.partition_key == self.partition_key, table.c.what == self.what)
-            .with_for_update(read=True)
-        )
         with engine_for(self.url).begin() as connection:
-            holder = connection.execute(query).scalar()
-            if holder != self.run_id:
-                raise _superseded(holder)
+            self._see_that_it_is_mine(connection, self._holder().with_for_update(read=True))
             yield
+
+    def _holder(self) -> sa.Select[tuple[str]]:
+        table = publications_table
+        return sa.select(table.c.run_id).where(
+            table.c.partition_key == self.partition_key, table.c.what == self.what
+        )
+
+    def _see_that_it_is_mine(self, connection: sa.Connection, query: sa.Select[tuple[str]]) -> None:
+        holder = connection.execute(query).scalar()
+        if holder != self.run_id:
+            raise _superseded(holder)
 
     def park(self, problem: str, wanted_bytes: int, rest: timedelta) -> None:
         """Say that it cannot be for now, nor before ``rest``: ``problem`` is for people."""

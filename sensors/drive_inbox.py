@@ -35,6 +35,7 @@ INTERVAL_S = 2
 RUN_KEY_TAG = "dagster/run_key"
 PARTITION_TAG = "dagster/partition"
 TENANT_TAG = "tailor/tenant"
+VIDEO_TAG = "tailor/video"
 
 _UNFINISHED = [status for status in dg.DagsterRunStatus if status not in FINISHED_STATUSES]
 
@@ -227,7 +228,7 @@ def _run_request(row: VideoRow, store: ArtifactStore) -> dg.RunRequest:
         run_key=row.run_key,
         partition_key=row.partition_key,
         asset_selection=[dg.AssetKey(name) for name in selection] if selection else None,
-        tags={TENANT_TAG: row.tenant, "tailor/video": row.folder_name},
+        tags={TENANT_TAG: row.tenant, VIDEO_TAG: row.folder_name},
     )
 
 

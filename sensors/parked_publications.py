@@ -9,6 +9,7 @@ from resources.configured_drive import DriveResource
 from resources.drive import Drive, DriveUnavailable
 from resources.publications import ParkedPublication, parked_publications
 from resources.video_registry import VideoRegistry, VideoRow
+from sensors.drive_inbox import TENANT_TAG, VIDEO_TAG
 from tailor_assets.compute.errors import PermanentProblem
 
 # So long where nobody can tell whether there is room.
@@ -71,5 +72,5 @@ def _request(row: VideoRow, one: ParkedPublication) -> dg.RunRequest:
         job_name=_JOBS[one.what],
         partition_key=one.partition_key,
         asset_selection=[dg.AssetKey(_ASSETS[one.what])],
-        tags={"tailor/tenant": row.tenant, "tailor/video": row.folder_name},
+        tags={TENANT_TAG: row.tenant, VIDEO_TAG: row.folder_name},
     )

@@ -16,6 +16,7 @@ import dagster as dg
 from resources.artifact_store import ArtifactStore
 from resources.drive import Drive, DriveFull, DriveMustWait, DriveUnavailable, Fence, PublishedFile
 from resources.video_registry import VideoRow
+from tailor_assets.compute.checksum import file_md5
 from tailor_assets.progress import LogProgress
 
 MANIFEST = "manifest.json"
@@ -114,7 +115,7 @@ def publish(
         _send_all(drive, row, files, sums, wrong, fence, log)
         drive.unpublish_all(row.tenant, row.results_name, stale, fence=fence)
         last = {MANIFEST: manifest_path}
-        _send_all(drive, row, last, {MANIFEST: _md5(manifest_path)}, [MANIFEST], fence, log)
+        _send_all(drive, row, last, {MANIFEST: file_md5(manifest_path)}, [MANIFEST], fence, log)
         uploaded = len(wrong) + 1
     return PublishReport(
         names=[*sorted(files), MANIFEST],
@@ -162,7 +163,7 @@ def publish_folder(
 
 def _checksums(files: Mapping[str, Path]) -> dict[str, str]:
     with ThreadPoolExecutor(_PARALLEL_CHECKSUMS) as pool:
-        return dict(zip(files, pool.map(_md5, files.values()), strict=True))
+        return dict(zip(files, pool.map(file_md5, files.values()), strict=True))
 
 
 def _differing(sums: Mapping[str, str], there: Mapping[str, PublishedFile]) -> list[str]:
@@ -216,8 +217,3 @@ def _manifest_there(
 def _identity(content: Mapping[str, Any]) -> str:
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _md5(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

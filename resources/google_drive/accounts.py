@@ -3,8 +3,7 @@
 Refresh tokens are in it encrypted, and leave it only as credentials.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Literal
@@ -68,21 +67,16 @@ class DriveAccounts:
         """``url`` is the database's."""
         self._url = url
 
-    @contextmanager
-    def _connect(self) -> Iterator[sa.Connection]:
-        with engine_for(self._url).begin() as connection:
-            yield connection
-
     def all(self) -> list[DriveAccount]:
         """Every account, by tenant."""
         query = sa.select(accounts_table).order_by(accounts_table.c.tenant)
-        with self._connect() as connection:
+        with engine_for(self._url).begin() as connection:
             return [_account(row) for row in connection.execute(query).mappings()]
 
     def get(self, tenant: str) -> DriveAccount:
         """A tenant's. Raises PermanentProblem for one that is not connected."""
         query = sa.select(accounts_table).where(accounts_table.c.tenant == storable(tenant))
-        with self._connect() as connection:
+        with engine_for(self._url).begin() as connection:
             row = connection.execute(query).mappings().first()
         if row is None or row["tenant"] != tenant:
             raise PermanentProblem(
@@ -102,7 +96,7 @@ class DriveAccounts:
             "secret": None if refresh_token is None else box.lock(refresh_token),
             "connected_at": datetime.now(UTC),
         }
-        with self._connect() as connection:
+        with engine_for(self._url).begin() as connection:
             forget_inbox(connection, account.tenant)
             results = connection.execute(
                 sa.select(accounts_table.c.results_folder_id).where(
@@ -123,7 +117,7 @@ class DriveAccounts:
     def refresh_token(self, tenant: str, box: TokenBox) -> str:
         """A user's token. Raises PermanentProblem where there is none, or the key is another."""
         query = sa.select(accounts_table.c.secret).where(accounts_table.c.tenant == tenant)
-        with self._connect() as connection:
+        with engine_for(self._url).begin() as connection:
             secret = connection.execute(query).scalar()
         if secret is None:
             raise PermanentProblem(
@@ -134,7 +128,7 @@ class DriveAccounts:
     def pause(self, tenant: str, problem: str) -> bool:
         """Leave a tenant alone until it is connected again. Returns whether it was not paused yet."""
         table = accounts_table
-        with self._connect() as connection:
+        with engine_for(self._url).begin() as connection:
             done = connection.execute(
                 sa.update(table)
                 .where(table.c.tenant == tenant, table.c.state == "connected")
@@ -149,7 +143,7 @@ class DriveAccounts:
         """
         from resources.google_drive.forgetting import forget_inbox, forget_results, forget_units
 
-        with self._connect() as connection:
+        with engine_for(self._url).begin() as connection:
             for forget in (forget_inbox, forget_results, forget_units):
                 forget(connection, tenant)
             done = connection.execute(
@@ -164,7 +158,7 @@ class DriveAccounts:
         """
         table = accounts_table
         done = 0
-        with self._connect() as connection:
+        with engine_for(self._url).begin() as connection:
             rows: Sequence[sa.Row] = connection.execute(
                 sa.select(table.c.tenant, table.c.secret)
                 .where(table.c.secret.is_not(None))

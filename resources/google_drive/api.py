@@ -183,6 +183,11 @@ class GoogleApi:
             self._sleep(max(pause, asked_for) * _jitter())
         raise DriveUnavailable(f"Google Drive does not answer {method} ({reason[:300]})")
 
+    def new_ids(self, count: int) -> list[str]:
+        """Ids for files that are not there yet, at most 1,000."""
+        found = self.call("files.generateIds", count=count, space="drive", fields="ids")
+        return [str(file_id) for file_id in found["ids"]]
+
     def remove(self, file_ids: Sequence[str]) -> None:
         """Remove files of tailor's own, many in one request; one that is not there is fine.
 

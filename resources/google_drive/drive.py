@@ -1,7 +1,6 @@
 """Google Drive behind the questions that tailor asks of any Drive (resources/drive.py)."""
 
 import functools
-import hashlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ from typing import Any
 from resources.configured_drive import DriveResource
 from resources.drive import (
     SIDECAR_LIMIT_BYTES,
-    SIDECAR_NAME,
     Drive,
     DriveUnavailable,
     Fence,
@@ -21,6 +19,7 @@ from resources.drive import (
     UserMustAct,
     VideoFolder,
     result_parts,
+    sidecar_too_large,
 )
 from resources.google_drive.accounts import DriveAccount, DriveAccounts
 from resources.google_drive.addresses import addresses
@@ -32,6 +31,7 @@ from resources.google_drive.results import Results
 from resources.google_drive.token_box import TokenBox, token_box
 from resources.google_drive.units_spent import UnitsSpent
 from resources.settings import load_settings
+from tailor_assets.compute.checksum import file_md5
 from tailor_assets.compute.errors import PermanentProblem
 
 _PAUSES_OF_A_LOOK = 2
@@ -113,10 +113,7 @@ class GoogleDrive(Drive):
         """Text of a ``tailor.json``."""
         with self._working_for(tenant) as own:
             if _in_inbox(own, file_id)["size"] > SIDECAR_LIMIT_BYTES:
-                raise PermanentProblem(
-                    f"{SIDECAR_NAME} is larger than 64 KiB: keep only template, stride or fps, "
-                    "points, fps_override and px_per_cm in it."
-                )
+                raise sidecar_too_large()
             return read_small(own.api, file_id, SIDECAR_LIMIT_BYTES).decode("utf-8", "replace")
 
     # ------------------------------------------------------------------ results
@@ -134,7 +131,10 @@ class GoogleDrive(Drive):
     def publish(self, tenant: str, results_name: str, relative: str, source: Path) -> str:
         """Upload a file, under an id of its content's own; an earlier content's file goes."""
         result_parts(results_name, relative)
-        md5 = _md5(source)
+        try:
+            md5 = file_md5(source)
+        except OSError as error:
+            raise DriveUnavailable(f"cannot read {source}: {error.strerror}") from error
         self.publish_all(tenant, results_name, {relative: source}, {relative: md5})
         return md5
 
@@ -234,7 +234,6 @@ class GoogleDrive(Drive):
     def _results(
         self, tenant: str, results_name: str, fence: Fence | None = None
     ) -> Iterator[Results]:
-        result_parts(results_name)
         with self._working_for(tenant) as own:
             assert self._box is not None
             yield Results(self._url, own.account, own.api, self._box, results_name, fence)
@@ -249,15 +248,6 @@ def _in_inbox(own: _Tenant, file_id: str) -> Any:
             "back, or delete the partition."
         )
     return found
-
-
-def _md5(source: Path) -> str:
-    try:
-        with open(source, "rb") as stream:
-            digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))
-    except OSError as error:
-        raise DriveUnavailable(f"cannot read {source}: {error.strerror}") from error
-    return digest.hexdigest()
 
 
 @functools.cache

@@ -133,21 +133,7 @@ class ResultFolders:
 
     def _make(self, parts: Sequence[str], parent: str) -> str:
         file_id = self._reserved(_path(parts))
-        try:
-            self._api.call(
-                "files.create",
-                body={
-                    "id": file_id,
-                    "name": parts[-1],
-                    "mimeType": FOLDER_TYPE,
-                    "parents": [parent],
-                },
-                fields="id",
-                supportsAllDrives=True,
-            )
-        except Refused as refused:
-            if not refused.done_before:
-                raise
+        make_folder(self._api, file_id, parts[-1], parent)
         table = folders_table
         with engine_for(self._url).begin() as connection:
             connection.execute(
@@ -159,9 +145,7 @@ class ResultFolders:
 
     def _reserved(self, path: str) -> str:
         """An id for the folder; the one of whoever was first."""
-        (file_id,) = self._api.call("files.generateIds", count=1, space="drive", fields="ids")[
-            "ids"
-        ]
+        (file_id,) = self._api.new_ids(1)
         table = folders_table
         with engine_for(self._url).begin() as connection:
             connection.execute(
@@ -176,6 +160,20 @@ class ResultFolders:
                     )
                 ).scalar_one()
             )
+
+
+def make_folder(api: GoogleApi, file_id: str, name: str, parent: str) -> None:
+    """Make a folder under an id that was reserved; one that is there already is the same one."""
+    try:
+        api.call(
+            "files.create",
+            body={"id": file_id, "name": name, "mimeType": FOLDER_TYPE, "parents": [parent]},
+            fields="id",
+            supportsAllDrives=True,
+        )
+    except Refused as refused:
+        if not refused.done_before:
+            raise
 
 
 def _path(parts: Sequence[str]) -> str:

@@ -10,6 +10,18 @@ _PAGE = 1000
 _PARENTS_AT_ONCE = 40
 
 
+def listed_in(drive_id: str | None) -> dict[str, Any]:
+    """Parameters of files.list: the person's own Drive, or a shared one."""
+    if drive_id is None:
+        return {}
+    return {
+        "driveId": drive_id,
+        "corpora": "drive",
+        "supportsAllDrives": True,
+        "includeItemsFromAllDrives": True,
+    }
+
+
 def children(
     api: GoogleApi, drive_id: str | None, parents: Sequence[str], fields: str
 ) -> Iterator[dict[str, Any]]:
@@ -18,14 +30,6 @@ def children(
     ``drive_id``: of the shared drive they are in, if they are. ``fields`` of each file, as Google's
     partial responses have them; ``parents`` must be among them to tell whose child is whose.
     """
-    where: dict[str, Any] = {}
-    if drive_id is not None:
-        where = {
-            "driveId": drive_id,
-            "corpora": "drive",
-            "supportsAllDrives": True,
-            "includeItemsFromAllDrives": True,
-        }
     for start in range(0, len(parents), _PARENTS_AT_ONCE):
         some = " or ".join(f"'{i}' in parents" for i in parents[start : start + _PARENTS_AT_ONCE])
         token = None
@@ -37,7 +41,7 @@ def children(
                 pageSize=_PAGE,
                 pageToken=token,
                 spaces="drive",
-                **where,
+                **listed_in(drive_id),
             )
             yield from page.get("files", [])
             token = page.get("nextPageToken")

@@ -74,9 +74,9 @@ class Results:
     def link(self, relative: str) -> str:
         """An address of the Drive's own pages; of the folder, where the file is not known."""
         at = self._api.at
-        for (name, _), upload in self._ledger.all().items():
-            if name == relative and upload.arrived:
-                return at.open_file.format(id=upload.file_id)
+        file_id = self._ledger.arrived_id(relative)
+        if file_id is not None:
+            return at.open_file.format(id=file_id)
         parts = [self._name, *([relative] if relative else [])]
         folder = self._folders.known(parts) or self._folders.known([self._name])
         return f"{at.open_folder}{folder or self._account.results_folder_id}"

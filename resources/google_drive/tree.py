@@ -1,11 +1,11 @@
 """The folders ``tailor/videos`` and ``tailor/results`` of a Drive that is being connected."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from resources.drive import UserMustAct
-from resources.google_drive.api import GoogleApi, Refused
-from resources.google_drive.folders import FOLDER_TYPE
+from resources.google_drive.api import GoogleApi
+from resources.google_drive.folders import FOLDER_TYPE, make_folder
+from resources.google_drive.listing import listed_in
 from tailor_assets.compute.errors import PermanentProblem
 
 
@@ -43,14 +43,6 @@ def find_or_make_tree(
 def _find_or_make(
     api: GoogleApi, drive_id: str | None, parent: str, name: str, *, own_only: bool = False
 ) -> str:
-    where: dict[str, Any] = {}
-    if drive_id is not None:
-        where = {
-            "driveId": drive_id,
-            "corpora": "drive",
-            "supportsAllDrives": True,
-            "includeItemsFromAllDrives": True,
-        }
     found = api.call(
         "files.list",
         q=f"'{parent}' in parents and name = '{name}' and mimeType = '{FOLDER_TYPE}' "
@@ -59,7 +51,7 @@ def _find_or_make(
         orderBy="createdTime",
         pageSize=100,
         spaces="drive",
-        **where,
+        **listed_in(drive_id),
     ).get("files", [])
     usable = [f for f in found if f.get("isAppAuthorized")] if own_only else found
     if usable:
@@ -67,15 +59,6 @@ def _find_or_make(
     if found:
         raise UserMustAct(f"tailor may not write into the folder {name} that is there.")
     # Under an id of our own: a request that is repeated, because its answer was lost, makes no other.
-    (file_id,) = api.call("files.generateIds", count=1, space="drive", fields="ids")["ids"]
-    try:
-        api.call(
-            "files.create",
-            body={"id": file_id, "name": name, "mimeType": FOLDER_TYPE, "parents": [parent]},
-            fields="id",
-            supportsAllDrives=True,
-        )
-    except Refused as refused:
-        if not refused.done_before:
-            raise
-    return str(file_id)
+    (file_id,) = api.new_ids(1)
+    make_folder(api, file_id, name, parent)
+    return file_id

@@ -6,8 +6,7 @@ nothing arrives twice. The key has the content's md5: another content is another
 upload of what is out of date cannot overwrite what has replaced it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -109,21 +108,13 @@ class UploadLedger:
         self._tenant = tenant
         self._results_name = str(storable(results_name))
 
-    @contextmanager
-    def _connect(self) -> Iterator[sa.Connection]:
-        with engine_for(self._url).begin() as connection:
-            yield connection
-
     def reserved(self, contents: Sequence[Content]) -> list[Upload]:
         """An upload for each content, in their order: the one begun earlier, or a new one."""
         known = self.all()
         missing = [c for c in contents if (c.relative, c.md5) not in known]
         for start in range(0, len(missing), _IDS_AT_ONCE):
             some = missing[start : start + _IDS_AT_ONCE]
-            ids = self._api.call("files.generateIds", count=len(some), space="drive", fields="ids")[
-                "ids"
-            ]
-            self._insert(zip(some, ids, strict=True))
+            self._insert(zip(some, self._api.new_ids(len(some)), strict=True))
         self._stamp(contents)
         if missing:
             known = self.all()
@@ -131,7 +122,7 @@ class UploadLedger:
 
     def all(self) -> dict[tuple[str, str], Upload]:
         """All uploads of the folder, by (relative, md5)."""
-        with self._connect() as connection:
+        with engine_for(self._url).begin() as connection:
             rows = connection.execute(sa.select(uploads_table).where(self._ours())).all()
         return {
             (row.relative, row.md5): Upload(
@@ -142,6 +133,15 @@ class UploadLedger:
             )
             for row in rows
         }
+
+    def arrived_id(self, relative: str) -> str | None:
+        """Id of a file that has arrived under this name."""
+        table = uploads_table
+        query = sa.select(table.c.file_id).where(
+            self._ours(), table.c.relative == relative, table.c.state == "arrived"
+        )
+        with engine_for(self._url).begin() as connection:
+            return connection.execute(query).scalar()
 
     def note_session(self, upload: Upload, session: str | None) -> None:
         """An upload session was begun, or has ended."""
@@ -161,14 +161,14 @@ class UploadLedger:
         """Forget a file that no later attempt wants; whether nobody does, so that it may go."""
         table = uploads_table
         this = sa.and_(self._ours(), table.c.file_id == file_id)
-        with self._connect() as connection:
+        with engine_for(self._url).begin() as connection:
             connection.execute(sa.delete(table).where(this, table.c.attempt <= self._attempt))
             return connection.execute(sa.select(table.c.file_id).where(this)).first() is None
 
     def forget(self, contents: Sequence[Content]) -> None:
         """They are not in the Drive any more."""
         table = uploads_table
-        with self._connect() as connection:
+        with engine_for(self._url).begin() as connection:
             for content in contents:
                 connection.execute(
                     sa.delete(table).where(
@@ -191,7 +191,7 @@ class UploadLedger:
     def _stamp(self, contents: Sequence[Content]) -> None:
         """Say that this attempt wants them."""
         table = uploads_table
-        with self._connect() as connection:
+        with engine_for(self._url).begin() as connection:
             for start in range(0, len(contents), _IDS_AT_ONCE):
                 connection.execute(
                     sa.update(table)
@@ -221,14 +221,14 @@ class UploadLedger:
             }
             for content, file_id in reserved
         ]
-        with self._connect() as connection:
+        with engine_for(self._url).begin() as connection:
             # Another process may have reserved some meanwhile; its ids count.
             statement = insert_for(connection)(uploads_table).on_conflict_do_nothing()
             connection.execute(statement, rows)
 
     def _update(self, contents: Sequence[Content], **values: object) -> None:
         table = uploads_table
-        with self._connect() as connection:
+        with engine_for(self._url).begin() as connection:
             for content in contents:
                 connection.execute(
                     sa.update(table)

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,7 +176,7 @@ def _email(tenant: str) -> str:
     return f"{tenant}@example.org"
 
 
-def _unused(stem: str, is_used: Any) -> str:
+def _unused(stem: str, is_used: Callable[[str], bool]) -> str:
     number, name = 1, stem
     while is_used(name):
         number += 1

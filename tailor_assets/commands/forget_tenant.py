@@ -9,18 +9,9 @@ from resources.artifact_store import ArtifactStore
 from resources.sam2_client import remove_checkpoints_of
 from resources.settings import Settings
 from resources.video_registry import VideoRegistry
+from sensors.drive_inbox import PARTITION_TAG, TENANT_TAG
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.partitions import videos
-
-TENANT_TAG = "tailor/tenant"
-PARTITION_TAG = "dagster/partition"
-_UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 def forget_tenant(
@@ -43,7 +34,7 @@ def forget_tenant(
         for tags in ({TENANT_TAG: tenant}, *({PARTITION_TAG: key} for key in keys))
         for run in instance.get_runs(dg.RunsFilter(tags=tags))
     }
-    busy = [run for run in runs.values() if run.status in _UNFINISHED]
+    busy = [run for run in runs.values() if not run.is_finished]
     if busy:
         raise PermanentProblem(
             f"{len(busy)} runs of {tenant} are not finished: cancel them or wait, then delete the data "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tailor_assets.compute.checksum import file_md5
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.recording.decoding import (
     OpenVideo,
@@ -76,7 +76,7 @@ def probe_video(
     path = Path(path)
     with open_video(path) as video, ThreadPoolExecutor(1, "md5") as reader:
         # Reading for the checksum beside the decoding also brings the file into memory once.
-        md5 = reader.submit(_md5, path)
+        md5 = reader.submit(file_md5, path)
         expected = video.stream.frames or None
         first_frame: tuple[Orientation, int, int, str] | None = None
         pts: list[float] = []
@@ -121,12 +121,6 @@ def probe_video(
             mirrored=orientation.mirrored,
             lost_or_damaged_frames=video.damaged,
         ), timestamps_s
-
-
-def _md5(path: Path) -> str:
-    """Checksum in Drive's sense (hex md5), streamed; identifies a file, guards against nothing."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _refuse_cut_off(video: OpenVideo, duration_s: float) -> None:
