@@ -204,13 +204,14 @@ class VideoRegistry(dg.ConfigurableResource):
                         "another folder: rename it."
                     )
 
-    def ask_again(self, partition_key: str) -> None:
+    def ask_again(self, partition_key: str, failed_run_key: str | None) -> None:
         """Have the whole of a video made again, as soon as its tenant's Drive can be reached.
 
-        Where a run is asked for already, and has not been seen, that one will do.
+        Where another run than the one that failed is asked for already, that one will do.
         """
         row = self.get(partition_key)
-        if row.admitted_at is None or row.state != "admitted":
+        another = row.admitted_at is None and row.run_key != failed_run_key
+        if another or row.state != "admitted":
             return
         # A run key fires once, so it is another; and never one that was there before.
         word = sha256(f"{row.run_key} again".encode()).hexdigest()[:8]

@@ -21,6 +21,7 @@ from resources.drive import Drive, DriveUnavailable
 from resources.video_registry import VideoRegistry, VideoRow
 from sensors.inbox_changes import InboxChange, find_changes
 from sensors.tenant_looks import TenantLooks
+from tailor_assets.asset_helpers import RUN_KEY_TAG
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.partitions import videos
 from tailor_assets.video_settings import parse_settings
@@ -32,7 +33,6 @@ RUNS_PER_TICK = 25
 SECONDS_PER_TICK = 30.0
 INTERVAL_S = 2
 
-RUN_KEY_TAG = "dagster/run_key"
 PARTITION_TAG = "dagster/partition"
 TENANT_TAG = "tailor/tenant"
 VIDEO_TAG = "tailor/video"
@@ -72,7 +72,7 @@ def drive_inbox(
         lambda tenant, seconds: look_at_tenant(source, registry, tenant, seconds),
         SECONDS_PER_TICK,
     )
-    requests = _missing_runs(context.instance, registry, store, source.tenants())
+    requests = _missing_runs(context.instance, registry, store, tenants)
     if not requests:
         return dg.SkipReason(" ".join(messages) or "Nothing new in any Drive.")
     # Only here, as a tick that logs leaves a file behind, and there are 40,000 ticks a day.

@@ -12,6 +12,8 @@ from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.partitions import videos
 
 OWNERS = ["team:tailor"]
+# By which Dagster knows the run that a sensor has asked for.
+RUN_KEY_TAG = "dagster/run_key"
 
 
 def check_spec(name: str, asset: str, description: str) -> dg.AssetCheckSpec:

@@ -11,7 +11,13 @@ from resources.artifact_store import ArtifactStore, version_of
 from resources.configured_drive import DriveResource
 from resources.drive import VIDEO_SUFFIXES, UserMustAct
 from resources.video_registry import VideoRegistry
-from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once, check_result, check_spec
+from tailor_assets.asset_helpers import (
+    OWNERS,
+    RUN_KEY_TAG,
+    bad_input_fails_once,
+    check_result,
+    check_spec,
+)
 from tailor_assets.checks import problem_with_video
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.partitions import videos
@@ -54,7 +60,7 @@ def video(
             md5 = drive.open().download(row.tenant, row.file_id or "", path, fetching)
         except UserMustAct:
             # When they have, nobody has to remember which videos it was about.
-            registry.ask_again(key)
+            registry.ask_again(key, context.run.tags.get(RUN_KEY_TAG))
             raise
         if row.checksum and md5 != row.checksum:
             raise dg.Failure(

@@ -82,6 +82,22 @@ def test_an_unknown_video_is_said_with_what_to_do(registry: VideoRegistry) -> No
         registry.get("nobody--x--00000000")
 
 
+@pytest.mark.parametrize("seen", [True, False], ids=["seen", "failed before it was seen"])
+def test_a_video_whose_run_could_not_fetch_it_asks_for_another(
+    registry: VideoRegistry, seen: bool
+) -> None:
+    admitted = replace(ROW, state="admitted", checksum="c", run_key="first")
+    registry.save([replace(admitted, admitted_at=NOW if seen else None)])
+    registry.ask_again(ROW.partition_key, "first")
+    (row,) = registry.without_run()
+    assert row.run_key not in (None, "first")
+    registry.ask_again(ROW.partition_key, "first")
+    assert registry.get(ROW.partition_key) == row, "the other run will do"
+    registry.ask_again(ROW.partition_key, row.run_key)
+    assert registry.get(ROW.partition_key).run_key not in ("first", row.run_key)
+    registry.forget("anna")
+
+
 def test_those_that_wait_are_listed_the_longest_wait_first(registry: VideoRegistry) -> None:
     registry.save([another(1), another(2), another(3)])
     for number in (3, 1):
