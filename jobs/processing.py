@@ -2,7 +2,10 @@
 
 import dagster as dg
 
-QUEUE_TAG = "tailor/queue"
+from run_queue.coordinator import QUEUE_TAG
+from run_queue.executor import leased_executor
+from run_queue.fairness import LOW
+from run_queue.job_ledger import PRIORITY_TAG
 
 process_video = dg.define_asset_job(
     "process_video",
@@ -16,7 +19,7 @@ process_video = dg.define_asset_job(
         "flags",
         "published_results",
     ),
-    executor_def=dg.in_process_executor,
+    executor_def=leased_executor,
     description="One video from the Drive to its results: the whole chain in one run.",
     # The queue decides by itself; the tag shows what to expect before a run is submitted.
     tags={QUEUE_TAG: "gpu"},
@@ -25,7 +28,7 @@ process_video = dg.define_asset_job(
 rescore_video = dg.define_asset_job(
     "rescore_video",
     selection=dg.AssetSelection.assets("features", "predictions", "flags", "published_results"),
-    executor_def=dg.in_process_executor,
+    executor_def=leased_executor,
     description="Features, behaviour and flags again from the masks that are there; needs no GPU.",
     tags={QUEUE_TAG: "cpu"},
 )
@@ -33,7 +36,7 @@ rescore_video = dg.define_asset_job(
 publish_frames = dg.define_asset_job(
     "publish_frames",
     selection=dg.AssetSelection.assets("published_frames"),
-    executor_def=dg.in_process_executor,
+    executor_def=leased_executor,
     description="All frames of a video into the Drive, when nothing more urgent waits.",
-    tags={QUEUE_TAG: "cpu", "dagster/priority": "-10"},
+    tags={QUEUE_TAG: "cpu", PRIORITY_TAG: str(LOW)},
 )

@@ -30,6 +30,7 @@ from resources.drive import (
     sidecar_too_large,
 )
 from resources.settings import load_settings
+from resources.usage_meter import drive_meter
 from tailor_assets.compute.errors import PermanentProblem
 
 _BLOCK = 1 << 20
@@ -139,6 +140,7 @@ class LocalDriveFolder(Drive):
             while block := stream.read(_BLOCK):
                 digest.update(block)
                 copy.write(block)
+                drive_meter.add(bytes_downloaded=len(block))
                 done += len(block)
                 if progress:
                     progress(done, total)
@@ -173,9 +175,11 @@ class LocalDriveFolder(Drive):
         path = self._result_file(tenant, results_name, relative)
         try:
             with open(os.open(path, _READ), "rb") as stream:
-                return stream.read()
+                content = stream.read()
         except OSError as error:
             raise DriveUnavailable(f"cannot read {relative}: {error.strerror}") from error
+        drive_meter.add(bytes_downloaded=len(content))
+        return content
 
     def publish(self, tenant: str, results_name: str, relative: str, source: Path) -> str:
         """Copy beside the target, flush to disk, rename."""
@@ -188,6 +192,7 @@ class LocalDriveFolder(Drive):
                 while block := stream.read(_BLOCK):
                     digest.update(block)
                     copy.write(block)
+                    drive_meter.add(bytes_uploaded=len(block))
                 copy.flush()
                 os.fsync(copy.fileno())
             os.replace(temporary, target)
@@ -232,6 +237,10 @@ class LocalDriveFolder(Drive):
     def link(self, tenant: str, results_name: str, relative: str = "") -> str:
         """A ``file://`` address."""
         return (self._results(tenant, results_name) / relative).as_uri()
+
+    def results_folder(self, tenant: str, results_name: str) -> Path:
+        """Where a video's results are. Raises PermanentProblem where a link leads elsewhere."""
+        return self._results(tenant, results_name)
 
     # ------------------------------------------------------------------ paths
 

@@ -38,6 +38,7 @@ _PARTITION_NOTE = ".partition"
 
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
 OnProgress = Callable[[int, int], None]
+OnDevice = Callable[[wire.DeviceInUse], None]
 
 
 class WorkerDied(Exception):
@@ -74,6 +75,7 @@ def run_worker(
     extras: Mapping[str, Any],
     *,
     on_progress: OnProgress | None = None,
+    on_device: OnDevice | None = None,
     grace_s: float = 5.0,
     stay: Stay | None = None,
     may_reuse: bool = True,
@@ -94,11 +96,11 @@ def run_worker(
             if worker.reused:
                 context.log.info(f"worker process {worker.pid}, which was waiting, took this video")
             while not worker.wait(_LISTEN_EVERY_S):
-                heard = _pass_on(session.get_custom_messages(), heard, on_progress)
+                heard = _pass_on(session.get_custom_messages(), heard, on_progress, on_device)
         finally:
             worker.let_go(grace_s)
     messages = tuple(session.get_custom_messages())
-    _pass_on(messages, heard, on_progress)
+    _pass_on(messages, heard, on_progress, on_device)
     return WorkerExit(worker.exit_status, messages, worker.reused)
 
 
@@ -120,12 +122,19 @@ def _open_session(context: Context, extras: Mapping[str, Any]) -> Iterator[dg.Pi
 
 
 def _pass_on(
-    messages: Sequence[Mapping[str, Any]], heard: int, on_progress: OnProgress | None
+    messages: Sequence[Mapping[str, Any]],
+    heard: int,
+    on_progress: OnProgress | None,
+    on_device: OnDevice | None,
 ) -> int:
-    if on_progress is not None:
-        for message in messages[heard:]:
-            if message.get("kind") == wire.PROGRESS:
-                on_progress(message["done"], message["total"])
+    for message in messages[heard:]:
+        kind = message.get("kind")
+        if kind == wire.PROGRESS and on_progress is not None:
+            on_progress(message["done"], message["total"])
+        elif kind == wire.DEVICE and on_device is not None:
+            on_device(
+                wire.DeviceInUse(message["gpu_uuid"], message["gpu_name"], message["waited_s"])
+            )
     return len(messages)
 
 
@@ -136,6 +145,7 @@ def run_worker_until_done(
     *,
     max_restarts: int,
     on_progress: OnProgress | None = None,
+    on_device: OnDevice | None = None,
     stay: Stay | None = None,
 ) -> dict[str, Any]:
     """Run the worker; start it again where it alone died; return the metadata of its result.
@@ -152,6 +162,7 @@ def run_worker_until_done(
             command,
             request.to_extras(),
             on_progress=on_progress,
+            on_device=on_device,
             stay=stay,
             may_reuse=tries == 0,
         )
@@ -192,6 +203,7 @@ def segment_with_sam2(
     max_restarts: int,
     linger_s: float,
     on_progress: OnProgress | None = None,
+    on_device: OnDevice | None = None,
 ) -> dict[str, Any]:
     """Have the worker write ``masks_path``; return its metadata (plain values).
 
@@ -232,6 +244,7 @@ def segment_with_sam2(
             request,
             max_restarts=max_restarts,
             on_progress=on_progress,
+            on_device=on_device,
             stay=staying(
                 command,
                 seconds=linger_s,

@@ -16,10 +16,10 @@ import dagster as dg
 import numpy as np
 
 from resources.model_registry import ModelEntry, ModelRegistry, configured_models
-from resources.sam2_client import Context, OnProgress, segment_with_sam2
+from resources.sam2_client import Context, OnDevice, OnProgress, segment_with_sam2
 from resources.settings import load_settings, worker_linger_s
 from resources.weights_check import WeightsCheck
-from sam2_worker.request import ENGINE_VERSION, Click, EngineSettings
+from sam2_worker.request import ENGINE_VERSION, Click, DeviceInUse, EngineSettings
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.prompts import ObjectKind, ObjectPrompt
 
@@ -114,24 +114,28 @@ class Segmenter(dg.ConfigurableResource):
         name: str,
         request: SegmentationRequest,
         on_progress: OnProgress | None = None,
+        on_device: OnDevice | None = None,
     ) -> dict[str, Any]:
         """Write ``request.masks_path`` with segmenter ``name``; return metadata in plain values.
 
-        ``on_progress(done, total)`` counts frames. Metadata: segmenter, device, frames, seconds,
-        frames_per_second, and for SAM2 precision, image_size, checkpoint_sha256,
-        model_load_seconds, frames_tracked, stages_busy (share of the time per stage),
-        memory_reductions, resumed, worker_restarts, worker_reused. Raises PermanentProblem: unknown
-        segmenter, weights or environment missing, a point for an unknown object, bad weights,
-        a video that cannot be read, out of memory; WorkerDied where the worker died again
-        and again.
+        ``on_progress(done, total)`` counts frames; ``on_device`` hears what it runs on as soon as
+        that is free, again where a worker is started again. Metadata: segmenter, device, frames,
+        seconds, frames_per_second, and for SAM2 gpu_uuid, gpu_name, gpu_wait_seconds, precision,
+        image_size, checkpoint_sha256, model_load_seconds, frames_tracked, stages_busy (share of the
+        time per stage), memory_reductions, resumed, worker_restarts, worker_reused. Raises
+        PermanentProblem: unknown segmenter, weights or environment missing, a point for an unknown
+        object, bad weights, a video that cannot be read, out of memory; WorkerDied where the worker
+        died again and again.
         """
         registry = self.registry()
         entry = registry.get(name)
-        if entry.kind == "background":
-            return segment_with_background_model(name, request, on_progress)
-        if not request.prompts:
+        if entry.kind == "background" or not request.prompts:
+            if on_device is not None:
+                on_device(DeviceInUse())
+            if entry.kind == "background":
+                return segment_with_background_model(name, request, on_progress)
             return write_empty_masks(name, request)
-        return self._segment_with_sam2(context, registry, entry, request, on_progress)
+        return self._segment_with_sam2(context, registry, entry, request, on_progress, on_device)
 
     def _segment_with_sam2(
         self,
@@ -140,6 +144,7 @@ class Segmenter(dg.ConfigurableResource):
         entry: ModelEntry,
         request: SegmentationRequest,
         on_progress: OnProgress | None,
+        on_device: OnDevice | None,
     ) -> dict[str, Any]:
         fields = {
             "video_path": str(request.video_path),
@@ -169,6 +174,7 @@ class Segmenter(dg.ConfigurableResource):
             max_restarts=self.max_restarts,
             linger_s=worker_linger_s() if self.linger_s is None else self.linger_s,
             on_progress=on_progress,
+            on_device=on_device,
         )
 
 

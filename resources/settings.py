@@ -81,3 +81,14 @@ def worker_linger_s() -> float:
             "for the next video, or 0 for not at all."
         )
     return seconds
+
+
+def log_format() -> Literal["json", "colored"]:
+    """TAILOR_LOG_FORMAT: ``json`` for one object per line in the services' logs. Default ``colored``.
+
+    Raises PermanentProblem for another word.
+    """
+    word = os.environ.get("TAILOR_LOG_FORMAT") or "colored"
+    if word not in ("json", "colored"):
+        raise PermanentProblem(f"TAILOR_LOG_FORMAT is {word!r}: give json, or leave it out.")
+    return "json" if word == "json" else "colored"

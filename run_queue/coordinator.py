@@ -1,8 +1,10 @@
-"""The run coordinator: every submitted run gets the tag ``tailor/queue``, ``gpu`` or ``cpu``.
+"""The run coordinator: what comes to Dagster's queue is tagged, and noted as a job's attempt.
 
-The limits in dagster.yaml count runs by this tag. It is decided here and nowhere else, from the
-pools that the steps of this very run need: job tags do not reach the runs of an asset backfill, and
-a re-execution inherits the tags of its parent although it may need less than its parent did.
+The limits in dagster.yaml count runs by the tag ``tailor/queue``. It is decided here and nowhere
+else, from the pools that the steps of this very run need: job tags do not reach the runs of an asset
+backfill, and a re-execution inherits the tags of its parent although it may need less than its parent
+did. Everything that is queued passes here, whoever asked for it, so here it is noted (job_ledger.py).
+In which order runs then start is decided in queue_daemon.py.
 """
 
 from collections.abc import Mapping
@@ -12,20 +14,30 @@ from dagster import DagsterRun, Field
 from dagster._config.config_schema import UserConfigSchema
 from dagster._core.run_coordinator.base import SubmitRunContext
 from dagster._core.run_coordinator.queued_run_coordinator import QueuedRunCoordinator
+from dagster._core.storage.tags import RETRY_NUMBER_TAG
 from dagster._serdes import ConfigurableClassData
 
+from resources.settings import load_settings
 from run_queue.failure import MAX_RETRIES_TAG, PERMANENT_FAILURE_TAG
+from run_queue.job_ledger import JOB_TAG, PRIORITY_TAG, Queue, register_run
 
 QUEUE_TAG = "tailor/queue"
-GPU_QUEUE = "gpu"
-CPU_QUEUE = "cpu"
+GPU_QUEUE: Queue = "gpu"
+CPU_QUEUE: Queue = "cpu"
+# What operators do to the queue does not wait in it: these jobs have places of their own.
+OPERATOR_QUEUE: Queue = "operator"
+OPERATOR_JOBS = frozenset(
+    {"cancel_runs", "retry_runs", "reprioritise_runs", "pause_queue", "resume_queue"}
+)
 GPU_POOL = "gpu"
 
 _SENSOR_LOOP = "sensor_loop_seconds"
 
 
-def queue_of(run: DagsterRun) -> str:
-    """``gpu`` if a step of this run holds a slot of the pool ``gpu``, else ``cpu``."""
+def queue_of(run: DagsterRun) -> Queue:
+    """``gpu`` if a step of this run holds a slot of the pool ``gpu``, else ``cpu`` or ``operator``."""
+    if run.job_name in OPERATOR_JOBS:
+        return OPERATOR_QUEUE
     pools = run.run_op_concurrency.all_pools if run.run_op_concurrency else None
     return GPU_QUEUE if pools and GPU_POOL in pools else CPU_QUEUE
 
@@ -39,6 +51,25 @@ def look_for_due_sensors_every(seconds: float) -> None:
     from dagster._daemon import sensor
 
     sensor.MIN_INTERVAL_LOOP_TIME = seconds  # type: ignore[assignment]
+
+
+def database_url() -> str:
+    """Of the database that the queue is in, which is Dagster's."""
+    return load_settings().postgres_url or ""
+
+
+def use_our_daemons() -> None:
+    """Have this process, if it is the daemon, start runs in our order and retries after our delay.
+
+    Dagster names the classes of its daemons in one module, and has no setting for them.
+    """
+    from dagster._daemon import controller
+
+    from run_queue.queue_daemon import TailorQueueDaemon
+    from run_queue.retry_daemon import RetryDaemon
+
+    controller.QueuedRunCoordinatorDaemon = TailorQueueDaemon  # type: ignore
+    controller.EventLogConsumerDaemon = RetryDaemon  # type: ignore
 
 
 class TailorRunCoordinator(QueuedRunCoordinator):
@@ -59,26 +90,39 @@ class TailorRunCoordinator(QueuedRunCoordinator):
         cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]
     ) -> Self:
         """Called wherever dagster.yaml is loaded, the daemon among them."""
+        # Here because the daemon's parts are made after this, and by the names in their module.
+        use_our_daemons()
         if _SENSOR_LOOP in config_value:
             look_for_due_sensors_every(config_value[_SENSOR_LOOP])
         rest = {key: value for key, value in config_value.items() if key != _SENSOR_LOOP}
         return super().from_config_value(inst_data, rest)
 
     def submit_run(self, context: SubmitRunContext) -> DagsterRun:
-        """Tag the run, then queue it; tags somebody else gave it are overwritten."""
+        """Tag the run, note it, then queue it; tags somebody else gave it are overwritten."""
         run = context.dagster_run
-        self._instance.add_run_tags(run.run_id, self.tags_for(run))
+        noted = register_run(database_url(), run, queue_of(run))
+        tags = {
+            **self.tags_for(run),
+            JOB_TAG: noted.job_id,
+            PRIORITY_TAG: str(noted.priority),
+        }
+        self._instance.add_run_tags(run.run_id, tags)
+        if noted.refused:
+            self._instance.report_run_canceled(run, "Its job had been cancelled before it came.")
+            return self._instance.get_run_by_id(run.run_id) or run
         return super().submit_run(context)
 
     def tags_for(self, run: DagsterRun) -> dict[str, str]:
-        """The tags that the queue sets on a run."""
-        tags = {QUEUE_TAG: queue_of(run)}
-        if run.tags.get(PERMANENT_FAILURE_TAG) == "yes":
-            # A person re-executes a run that had failed for good, presumably after mending the
-            # cause, and the copy inherits the mark. Its own troubles deserve the usual retries,
-            # counted from here: Dagster counts all runs that descend from the same first run.
+        """The tags that the queue sets on a run, from what it needs and what it follows."""
+        tags: dict[str, str] = {QUEUE_TAG: queue_of(run)}
+        if run.parent_run_id is not None and RETRY_NUMBER_TAG not in run.tags:
+            # Somebody re-executes a run, presumably after mending what was wrong with it: its own
+            # troubles deserve the usual retries, counted from here. Dagster counts all runs that
+            # descend from the same first run, and the copy inherits its parent's limit.
             group = self._instance.get_run_group(run.run_id)
             earlier_runs = len(list(group[1])) - 1 if group else 0
-            tags[PERMANENT_FAILURE_TAG] = "no"
             tags[MAX_RETRIES_TAG] = str(earlier_runs + self._instance.run_retries_max_retries)
+        if run.tags.get(PERMANENT_FAILURE_TAG) == "yes":
+            tags[PERMANENT_FAILURE_TAG] = "no"
+            tags.setdefault(MAX_RETRIES_TAG, str(self._instance.run_retries_max_retries))
         return tags

@@ -53,6 +53,7 @@ jobs_table = sa.Table(
     sa.Column("action", sa.Text),
     sa.Index("jobs_by_state", "state"),
     sa.Index("jobs_by_partition", "partition_key"),
+    sa.Index("jobs_by_finish", "finished_at"),
 )
 
 job_runs_table = sa.Table(
@@ -60,6 +61,11 @@ job_runs_table = sa.Table(
     metadata,
     sa.Column("run_id", sa.Text, primary_key=True),
     sa.Column("job_id", sa.Text, nullable=False),
+    # Of its job, because the attempt is remembered for longer.
+    sa.Column("job_name", sa.Text, nullable=False, server_default=""),
+    sa.Column("partition_key", sa.Text),
+    sa.Column("tenant", sa.Text, nullable=False, server_default=""),
+    sa.Column("queue", sa.Text, nullable=False, server_default="cpu"),
     sa.Column("attempt", sa.Integer, nullable=False),
     # Dagster's word for it, in lower case: queued, starting, started, success, failure, canceled...
     sa.Column("status", sa.Text, nullable=False),
@@ -82,6 +88,7 @@ job_runs_table = sa.Table(
     sa.Column("charged_seconds", sa.Float),
     sa.Index("job_runs_by_job", "job_id"),
     sa.Index("job_runs_by_finish", "finished_at"),
+    sa.Index("job_runs_by_dequeue", "dequeued_at"),
 )
 
 run_leases_table = sa.Table(

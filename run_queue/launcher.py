@@ -3,11 +3,13 @@
 Without the check a run whose process is gone (a reboot, an out-of-memory kill, a crash of the code
 server's machine) stays "started" for ever and holds its place in the queue (dagster #4319). Asking
 the code server does not do: run processes outlive it, and a partition would be processed twice.
-So the operating system is asked about the process itself.
+So the operating system is asked about the process itself, and where it is another machine's, the lease
+that it renews in the database (leases.py).
 """
 
 import json
 import re
+import time
 
 from dagster import DagsterEventType, DagsterRun
 from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, WorkerStatus
@@ -15,7 +17,9 @@ from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from dagster._core.storage.tags import GRPC_INFO_TAG, HIDDEN_TAG_PREFIX
 
 from resources.boot import boot_id
-from run_queue.machine import host_name, is_alive
+from run_queue.coordinator import database_url
+from run_queue.leases import LEASE_SECONDS, Lease, lease_of, revoke
+from run_queue.machine import host_name, is_alive, is_the_same
 
 # Dagster's prefix for tags that its web page does not show: nobody looks for these.
 WORKER_HOST_TAG = f"{HIDDEN_TAG_PREFIX}tailor_worker_host"
@@ -27,6 +31,10 @@ _LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
 
 class TailorRunLauncher(DefaultRunLauncher):
     """Starts runs through the code server; knows whether a run's process is still there."""
+
+    # When the database last answered here, and since when it does.
+    _answered_at = float("-inf")
+    _answers_since = float("inf")
 
     def launch_run(self, context: LaunchRunContext) -> None:
         """Start the run, noting on which machine and boot."""
@@ -48,19 +56,21 @@ class TailorRunLauncher(DefaultRunLauncher):
         Returns FAILED only when it is certainly gone, because Dagster then fails the run and starts
         it again; a doubt counts as RUNNING.
         """
-        tags = run.tags
-        if not _code_server_is_local(tags.get(GRPC_INFO_TAG)):
-            return _running("its process is on another machine and cannot be seen from here")
-
-        launched_on = tags.get(WORKER_HOST_TAG)
-        launched_in = tags.get(WORKER_BOOT_TAG)
+        lease = lease_of(database_url(), run.run_id)
+        self._note_an_answer()
+        launched_on = run.tags.get(WORKER_HOST_TAG)
+        launched_in = run.tags.get(WORKER_BOOT_TAG)
+        if lease is not None:
+            return self._judge_by_lease(run, lease)
+        # It has not come so far as to take one, or it was ended while it gave it back.
+        if not _code_server_is_local(run.tags.get(GRPC_INFO_TAG)):
+            return _running("its process is on another machine and has not been heard of yet")
         if launched_in and launched_in != boot_id():
             if launched_on == host_name():
                 return _gone("the machine was started again since")
             return _running(
                 f"it was started on {launched_on}; if that machine is gone, mark the run as failed"
             )
-
         worker = self._worker_of(run.run_id)
         if worker is None:
             return _running("it has not said its process number yet")
@@ -68,6 +78,39 @@ class TailorRunLauncher(DefaultRunLauncher):
         if is_alive(pid, known_at):
             return CheckRunHealthResult(WorkerStatus.RUNNING, run_worker_id=str(pid))
         return _gone(f"process {pid} is no longer there")
+
+    def _judge_by_lease(self, run: DagsterRun, lease: Lease) -> CheckRunHealthResult:
+        if lease.host == host_name():
+            if lease.boot_id == boot_id():
+                if is_the_same(lease.pid, lease.process_started_at):
+                    return CheckRunHealthResult(WorkerStatus.RUNNING, run_worker_id=str(lease.pid))
+                return self._give_up(run, f"process {lease.pid} is no longer there")
+            if _machine_of(lease.boot_id) != _machine_of(boot_id()):
+                return self._give_up(run, "the machine was started again since")
+            # The same boot, and process numbers of another container's.
+        if lease.is_current or not self._database_was_there_throughout():
+            return _running(f"its worker on {lease.host} renews its lease")
+        return self._give_up(
+            run, f"its worker on {lease.host} has not renewed its lease for {LEASE_SECONDS} s"
+        )
+
+    def _note_an_answer(self) -> None:
+        now = time.monotonic()
+        if now - self._answered_at > LEASE_SECONDS:
+            self._answers_since = now
+        self._answered_at = now
+
+    def _database_was_there_throughout(self) -> bool:
+        """Whether it has answered here for as long as a lease lasts.
+
+        While it was away nobody could renew anything, and nobody is dead for that.
+        """
+        return time.monotonic() - self._answers_since > LEASE_SECONDS
+
+    def _give_up(self, run: DagsterRun, why: str) -> CheckRunHealthResult:
+        # Before Dagster may start another: should it live after all, it stops.
+        revoke(database_url(), run.run_id)
+        return _gone(why)
 
     def _worker_of(self, run_id: str) -> tuple[int, float] | None:
         """Process number of the run's worker and the time (Unix seconds) it was known."""
@@ -86,6 +129,11 @@ def _code_server_is_local(grpc_info: str | None) -> bool:
         return False
     info = json.loads(grpc_info)
     return bool(info.get("socket")) or info.get("host") in {*_LOCAL_HOSTS, host_name()}
+
+
+def _machine_of(boot: str) -> str:
+    """The boot alone, without the container's process numbers."""
+    return boot.partition("/")[0]
 
 
 def _running(why: str) -> CheckRunHealthResult:

@@ -7,6 +7,7 @@ the next start with the same request goes on from there.
 
 import sys
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from dagster_pipes import PipesContext
@@ -32,6 +33,9 @@ class _Reporter:
 
     def say(self, text: str) -> None:
         self._pipes.log.info(text)
+
+    def device(self, device: wire.DeviceInUse) -> None:
+        self._pipes.report_custom_message({"kind": wire.DEVICE, **asdict(device)})
 
     def progress(self, done: int, total: int, rate: float) -> None:
         self._pipes.report_custom_message({"kind": wire.PROGRESS, "done": done, "total": total})
@@ -62,6 +66,7 @@ class _Segmenting:
                 wire.WorkerRequest.from_extras(pipes.extras),
                 say=reporter.say,
                 progress=reporter.progress,
+                on_device=reporter.device,
                 stop=self._stop,
                 keeper=keeper,
             )

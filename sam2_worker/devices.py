@@ -13,11 +13,16 @@ from tailor_assets.compute.errors import PermanentProblem
 
 @dataclass(frozen=True)
 class Device:
-    """Where the model runs, and what a person calls it; ``lock`` names the GPU to other workers."""
+    """Where the model runs, and what a person calls it.
+
+    ``lock`` names the GPU to other workers; ``uuid`` is the GPU's as ``nvidia-smi -L`` writes it,
+    None for the CPU.
+    """
 
     torch_device: torch.device
     name: str
     lock: str | None = None
+    uuid: str | None = None
 
 
 def visible_gpus() -> list[str]:
@@ -55,7 +60,16 @@ def describe_device(gpu: int | None) -> Device:
     """GPU number ``gpu``, or the CPU where it is None."""
     if gpu is None:
         return Device(torch.device("cpu"), f"CPU ({torch.get_num_threads()} threads)")
-    return Device(torch.device("cuda", gpu), torch.cuda.get_device_name(gpu))
+    return Device(torch.device("cuda", gpu), torch.cuda.get_device_name(gpu), uuid=_uuid(gpu))
+
+
+def _uuid(gpu: int) -> str | None:
+    found = getattr(torch.cuda.get_device_properties(gpu), "uuid", None)
+    if found is None:
+        return None
+    # torch leaves out what it is the UUID of.
+    text = str(found)
+    return text if text.startswith(("GPU-", "MIG-")) else f"GPU-{text}"
 
 
 @contextlib.contextmanager

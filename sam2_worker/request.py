@@ -22,6 +22,7 @@ ENGINE_VERSION = "5"
 PROGRESS = "progress"
 RESULT = "result"
 PERMANENT_PROBLEM = "permanent_problem"
+DEVICE = "device"
 
 # The worker compares it with its own parent's process id, in case the parent died before it asked.
 PARENT_PID_VARIABLE = "TAILOR_WORKER_PARENT_PID"
@@ -40,6 +41,19 @@ class Click:
     y: float
     source_frame: int
     guessed: bool = False
+
+
+@dataclass(frozen=True)
+class DeviceInUse:
+    """What a video is segmented on, as the worker says as soon as it has it.
+
+    ``gpu_uuid`` is as ``nvidia-smi -L`` writes it; None on a CPU, whose ``gpu_name`` is ``cpu``.
+    ``waited_s``: how long others had held the GPU.
+    """
+
+    gpu_uuid: str | None = None
+    gpu_name: str = "cpu"
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from sam2_worker.checkpoint import CheckpointFolder
 from sam2_worker.devices import Device, is_out_of_memory
 from sam2_worker.model_keeper import ModelKeeper
 from sam2_worker.precision import choose_dtype, lower_precision, precision_name
-from sam2_worker.request import WorkerRequest
+from sam2_worker.request import DeviceInUse, WorkerRequest
 from sam2_worker.stop_request import StopRequest
 from sam2_worker.video_passes import VideoPasses
 from tailor_assets.compute.errors import PermanentProblem
@@ -49,6 +49,7 @@ def segment_video(
     *,
     say: Callable[[str], None],
     progress: Callable[[int, int, float], None],
+    on_device: Callable[[DeviceInUse], None] = lambda device: None,
     stop: StopRequest | None = None,
     keeper: ModelKeeper | None = None,
 ) -> dict[str, Any]:
@@ -57,18 +58,34 @@ def segment_video(
     What an earlier try of the same request had committed is not done again. Raises Stopped after
     ``stop`` is set (what was done is committed); PermanentProblem for bad weights, a bad
     configuration or a video that cannot be read; OutOfMemory, which is one too; ValueError where
-    there is no click. A ``keeper`` that is given keeps model and GPU for the next video.
+    there is no click. ``on_device`` hears what it runs on, once that is free. A ``keeper`` that is
+    given keeps model and GPU for the next video.
     """
     if keeper is None:
         with closing(ModelKeeper()) as own:
-            return segment_video(request, say=say, progress=progress, stop=stop, keeper=own)
+            return segment_video(
+                request, say=say, progress=progress, on_device=on_device, stop=stop, keeper=own
+            )
     digest = keeper.digest(request.model)
+    asked = time.monotonic()
     device = keeper.device(request.device, request.locks_folder, say)
+    in_use = DeviceInUse(
+        device.uuid,
+        "cpu" if device.torch_device.type == "cpu" else device.name,
+        round(time.monotonic() - asked, 3),
+    )
+    on_device(in_use)
     folder = CheckpointFolder(request.checkpoint_folder, request.fingerprint(digest))
     with folder.held(say):
-        return _with_enough_memory(
+        metadata = _with_enough_memory(
             request, device, folder, keeper, digest, say, progress, stop or StopRequest()
         )
+    return {
+        **metadata,
+        "gpu_uuid": in_use.gpu_uuid,
+        "gpu_name": in_use.gpu_name,
+        "gpu_wait_seconds": in_use.waited_s,
+    }
 
 
 def _with_enough_memory(

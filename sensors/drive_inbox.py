@@ -1,7 +1,8 @@
 """The sensor that sees uploads: new videos become partitions and runs, new points wake waiting ones.
 
-Thin on purpose: what a listing means is in ``inbox_changes.py``. Here are the clock, the Drive, the
-registry and the caps. A listing that fails changes nothing for its tenant and nobody else.
+Thin on purpose: what a listing means is in ``inbox_changes.py``. Here are the clock, the Drive and the
+registry. A listing that fails changes nothing for its tenant and nobody else. What is to be made
+becomes a job (run_queue/job_ledger.py); when that starts is for others to say.
 """
 
 import time
@@ -12,32 +13,28 @@ from functools import cache
 from hashlib import sha256
 
 import dagster as dg
-from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
-from jobs.processing import process_video, publish_frames
+from jobs.processing import process_video, rescore_video
 from resources.artifact_store import ArtifactStore
 from resources.configured_drive import DriveResource
 from resources.drive import Drive, DriveUnavailable
 from resources.video_registry import VideoRegistry, VideoRow
+from run_queue.job_ledger import TENANT_TAG, JobRequest, accept, unfinished_job_of
 from sensors.inbox_changes import InboxChange, find_changes
 from sensors.tenant_looks import TenantLooks
-from tailor_assets.asset_helpers import RUN_KEY_TAG
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.partitions import videos
 from tailor_assets.video_settings import parse_settings
 
-# How many runs, and so new partitions, one tick asks for; the next tick finds what is left over.
-RUNS_PER_TICK = 25
+# How many jobs, and so new partitions, one tick asks for; the next tick finds what is left over.
+JOBS_PER_TICK = 200
 # A tick is stopped by Dagster after 60 s; checksums of large files stop well before.
 # What is not read by then goes on in the next tick.
 SECONDS_PER_TICK = 30.0
 INTERVAL_S = 2
 
 PARTITION_TAG = "dagster/partition"
-TENANT_TAG = "tailor/tenant"
 VIDEO_TAG = "tailor/video"
-
-_UNFINISHED = [status for status in dg.DagsterRunStatus if status not in FINISHED_STATUSES]
 
 # A run key's last word -> the assets to make, where it is not the whole job. The wider comes first.
 _SCOPES = {
@@ -50,10 +47,9 @@ _SCOPES = {
 
 @dg.sensor(
     name="drive_inbox",
-    job=process_video,
     minimum_interval_seconds=INTERVAL_S,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Finds videos and tailor.json files in every tenant's Drive and starts their runs.",
+    description="Finds videos and tailor.json files in every tenant's Drive and has them processed.",
 )
 def drive_inbox(
     context: dg.SensorEvaluationContext,
@@ -72,16 +68,13 @@ def drive_inbox(
         lambda tenant, seconds: look_at_tenant(source, registry, tenant, seconds),
         SECONDS_PER_TICK,
     )
-    requests = _missing_runs(context.instance, registry, store, tenants)
-    if not requests:
+    accepted = accept_wanted(registry, store, tenants)
+    if not accepted:
         return dg.SkipReason(" ".join(messages) or "Nothing new in any Drive.")
     # Only here, as a tick that logs leaves a file behind, and there are 40,000 ticks a day.
     for message in messages:
         context.log.warning(message)
-    keys = [request.partition_key for request in requests if request.partition_key]
-    return dg.SensorResult(
-        run_requests=requests, dynamic_partitions_requests=[videos.build_add_request(keys)]
-    )
+    return dg.SensorResult(dynamic_partitions_requests=[videos.build_add_request(accepted)])
 
 
 @cache
@@ -95,8 +88,8 @@ def look_at_tenant(
 ) -> list[str]:
     """Bring a tenant's rows up to date; returns sentences about what a person has to mend.
 
-    A row that wants a run is saved with its run key and without ``admitted_at``, so that a tick that
-    dies here loses nothing: the next one asks for the run again. ``seconds`` bounds the reading of
+    A row that wants a job is saved with its run key and without ``admitted_at``, so that a tick that
+    dies here loses nothing: the next one asks for it again. ``seconds`` bounds the reading of
     files for checksums, after the listing, which may itself be slow; the next tick goes on with it.
     Something of one file is read even in no time at all: whoever is looked at last must get on too.
 
@@ -191,43 +184,43 @@ def _scope_of(row: VideoRow) -> str:
     return word if word in _SCOPES else ""
 
 
-def _missing_runs(
-    instance: dg.DagsterInstance,
-    registry: VideoRegistry,
-    store: ArtifactStore,
-    tenants: Sequence[str],
-) -> list[dg.RunRequest]:
-    """Requests for rows whose run is not there yet; rows whose run is there are confirmed.
+def accept_wanted(
+    registry: VideoRegistry, store: ArtifactStore, tenants: Sequence[str]
+) -> list[str]:
+    """Make jobs of rows that want one; their partition keys.
 
-    A video that is being processed is asked for when that run has ended: two runs of one video
-    would take each other's artifacts away. Dagster drops a request whose run key has fired, so
-    asking again is harmless. Videos of tenants whose Drive cannot be reached wait until it can.
+    A video that is being processed is asked for when that has ended: two runs of one video would take
+    each other's artifacts away. One whose job has not come to the run queue yet keeps that job, which
+    then makes what either of them was to make. Videos of tenants whose Drive cannot be reached wait
+    until it can.
     """
-    requests: list[dg.RunRequest] = []
+    url = registry.database_url
+    accepted: list[str] = []
     for row in registry.without_run():
-        if len(requests) == RUNS_PER_TICK:
+        if len(accepted) == JOBS_PER_TICK:
             break
         if row.tenant not in tenants:
             continue
-        filters = dg.RunsFilter(tags={RUN_KEY_TAG: row.run_key or ""})
-        if instance.get_runs(filters, limit=1):
-            registry.save([replace(row, admitted_at=datetime.now(UTC))])
-        elif not _is_being_processed(instance, row.partition_key):
-            requests.append(_run_request(row, store))
-    return requests
+        job = unfinished_job_of(url, row.partition_key, _PROCESSING)
+        if job is not None and job.state != "pending" and job.request_key != row.run_key:
+            continue
+        accept(url, _request(row, store))
+        registry.save([replace(row, admitted_at=datetime.now(UTC))])
+        accepted.append(row.partition_key)
+    return accepted
 
 
-def _is_being_processed(instance: dg.DagsterInstance, partition_key: str) -> bool:
-    filters = dg.RunsFilter(tags={PARTITION_TAG: partition_key}, statuses=_UNFINISHED)
-    return any(run.job_name != publish_frames.name for run in instance.get_runs(filters))
+_PROCESSING = (process_video.name, rescore_video.name)
 
 
-def _run_request(row: VideoRow, store: ArtifactStore) -> dg.RunRequest:
-    selection = _SCOPES.get(_scope_that_is_possible(row, store))
-    return dg.RunRequest(
-        run_key=row.run_key,
+def _request(row: VideoRow, store: ArtifactStore) -> JobRequest:
+    return JobRequest(
+        request_key=row.run_key or "",
+        job_name=process_video.name,
         partition_key=row.partition_key,
-        asset_selection=[dg.AssetKey(name) for name in selection] if selection else None,
+        tenant=row.tenant,
+        queue="gpu",
+        assets=_SCOPES.get(_scope_that_is_possible(row, store)),
         tags={TENANT_TAG: row.tenant, VIDEO_TAG: row.folder_name},
     )
 

@@ -9,7 +9,9 @@ from resources.configured_drive import DriveResource
 from resources.drive import Drive, DriveUnavailable
 from resources.publications import ParkedPublication, parked_publications
 from resources.video_registry import VideoRegistry, VideoRow
-from sensors.drive_inbox import TENANT_TAG, VIDEO_TAG
+from run_queue.fairness import LOW, NORMAL
+from run_queue.job_ledger import TENANT_TAG, JobRequest, accept
+from sensors.drive_inbox import VIDEO_TAG
 from tailor_assets.compute.errors import PermanentProblem
 
 # So long where nobody can tell whether there is room.
@@ -20,22 +22,21 @@ _ASSETS = {"results": "published_results", "frames": "published_frames"}
 
 @dg.sensor(
     name="parked_publications",
-    jobs=[process_video, publish_frames],
     minimum_interval_seconds=120,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Publishes results that were kept because a Drive was full or not accessible.",
 )
 def parked_publications_again(
     context: dg.SensorEvaluationContext, drive: DriveResource, registry: VideoRegistry
-) -> dg.SensorResult | dg.SkipReason:
-    """One run per publication that can be by now; without one it says what waits, and for what."""
+) -> dg.SkipReason:
+    """One job per publication that can be by now; without one it says what waits, and for what."""
     parked = parked_publications(registry.database_url)
     if not parked:
         return dg.SkipReason("Nothing waits to be published.")
     source = drive.open()
     connected = set(source.tenants())
     room: dict[str, bool | None] = {}
-    requests, waiting = [], []
+    wanted, waiting = [], []
     for one in parked:
         try:
             row = registry.get(one.partition_key)
@@ -43,12 +44,13 @@ def parked_publications_again(
             continue  # its tenant has been forgotten
         due = one.not_before <= datetime.now(UTC)
         if due and row.tenant in connected and _may_be(source, row, one, room):
-            requests.append(_request(row, one))
+            wanted.append((row, one))
         else:
             waiting.append(f"{row.tenant}, {row.folder_name}: {one.problem}")
-    if not requests:
-        return dg.SkipReason(" ".join(waiting) or "Nothing waits to be published.")
-    return dg.SensorResult(run_requests=requests)
+    for row, one in wanted:
+        accept(registry.database_url, _request(row, one))
+    said = [f"{row.tenant}, {row.folder_name}: tried again." for row, _ in wanted]
+    return dg.SkipReason(" ".join([*said, *waiting]) or "Nothing waits to be published.")
 
 
 def _may_be(
@@ -66,11 +68,14 @@ def _may_be(
     return found
 
 
-def _request(row: VideoRow, one: ParkedPublication) -> dg.RunRequest:
-    return dg.RunRequest(
-        run_key=f"parked:{one.partition_key}:{one.what}:{one.run_id}",
+def _request(row: VideoRow, one: ParkedPublication) -> JobRequest:
+    return JobRequest(
+        request_key=f"parked:{one.partition_key}:{one.what}:{one.run_id}",
         job_name=_JOBS[one.what],
         partition_key=one.partition_key,
-        asset_selection=[dg.AssetKey(_ASSETS[one.what])],
+        tenant=row.tenant,
+        queue="cpu",
+        priority=LOW if one.what == "frames" else NORMAL,
+        assets=(_ASSETS[one.what],),
         tags={TENANT_TAG: row.tenant, VIDEO_TAG: row.folder_name},
     )

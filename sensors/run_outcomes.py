@@ -4,7 +4,10 @@ import dagster as dg
 from dagster import DagsterEventType
 
 from jobs.processing import publish_frames
-from resources.video_registry import VideoRegistry
+from resources.video_registry import VideoRegistry, VideoRow
+from run_queue.fairness import LOW
+from run_queue.job_ledger import TENANT_TAG, JobRequest, accept
+from sensors.drive_inbox import VIDEO_TAG
 from tailor_assets.compute.errors import PermanentProblem
 
 _PUBLISHED = dg.AssetKey("published_results")
@@ -13,15 +16,14 @@ _PUBLISHED = dg.AssetKey("published_results")
 @dg.run_status_sensor(
     name="frames_follow_results",
     run_status=dg.DagsterRunStatus.SUCCESS,
-    request_job=publish_frames,
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="After results are published, publishes all frames, when nothing urgent waits.",
 )
 def frames_follow_results(
     context: dg.RunStatusSensorContext, registry: VideoRegistry
-) -> dg.RunRequest | dg.SkipReason:
-    """One run of ``publish_frames`` per run that published results, unless switched off."""
+) -> dg.SkipReason:
+    """One job ``publish_frames`` per run that published results, unless switched off."""
     run = context.dagster_run
     partition = run.tags.get("dagster/partition")
     if partition is None or not _has_published(context.instance, run.run_id):
@@ -32,8 +34,20 @@ def frames_follow_results(
         return dg.SkipReason(str(problem))
     if not registry.publishes_frames(row.tenant):
         return dg.SkipReason(f"{row.tenant} does not want frames/ in the Drive.")
-    return dg.RunRequest(
-        run_key=run.run_id, partition_key=partition, tags={"tailor/tenant": row.tenant}
+    accept(registry.database_url, frames_request(row, run.run_id))
+    return dg.SkipReason(f"The frames of {row.folder_name} follow.")
+
+
+def frames_request(row: VideoRow, run_id: str) -> JobRequest:
+    """The job that publishes all frames of a video whose results this run has published."""
+    return JobRequest(
+        request_key=f"frames:{run_id}",
+        job_name=publish_frames.name,
+        partition_key=row.partition_key,
+        tenant=row.tenant,
+        queue="cpu",
+        priority=LOW,
+        tags={TENANT_TAG: row.tenant, VIDEO_TAG: row.folder_name},
     )
 
 

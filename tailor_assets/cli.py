@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.operator_cli import add_operator_commands
 from tailor_assets.version import TAILOR_VERSION
 
 
@@ -68,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help="start database, queue and web page; Ctrl-C stops all")
     up.add_argument("--port", type=int, default=3000, help="of the web page [3000]")
     up.add_argument("--gpus", type=int, default=1, help="videos segmented at a time [1]")
+    up.add_argument(
+        "--metrics-port", type=int, default=9464, help="of /metrics and /health; 0: none [9464]"
+    )
     up.set_defaults(command=_up)
 
     demo = commands.add_parser("demo", help="see it work on simulated videos")
@@ -135,6 +139,8 @@ def _parser() -> argparse.ArgumentParser:
 
     token_key = commands.add_parser("token-key", help="make a key that encrypts stored tokens")
     token_key.set_defaults(command=_token_key)
+
+    add_operator_commands(commands)
 
     waiting = commands.add_parser("waiting", help="videos that wait for a person, and for what")
     waiting.set_defaults(command=_waiting)
@@ -236,7 +242,7 @@ def _rescore(options: argparse.Namespace) -> None:
 def _up(options: argparse.Namespace) -> None:
     from tailor_assets.commands.serve import serve
 
-    serve(port=options.port, gpus=options.gpus)
+    serve(port=options.port, gpus=options.gpus, metrics_port=options.metrics_port)
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -6,15 +6,22 @@ from typing import Any
 import dagster as dg
 
 from jobs.processing import process_video, publish_frames, rescore_video
+from jobs.queue_operations import QUEUE_JOBS
 from resources.artifact_store import ArtifactStore
 from resources.behavior_models import BehaviorModels
 from resources.configured_drive import ConfiguredDrive
 from resources.segmenter import Segmenter
 from resources.video_registry import VideoRegistry
+from run_queue.executor import leased_executor
 from run_queue.pool_polling import poll_pools_every_second
+from sensors.admission import admission
+from sensors.audit_mirrors import audit_mirrors
 from sensors.drive_inbox import drive_inbox
-from sensors.lost_retries import lost_retries
+from sensors.notifications import notifications
 from sensors.parked_publications import parked_publications_again
+from sensors.queue_guard import queue_guard
+from sensors.reconciler import reconciler
+from sensors.retention import retention
 from sensors.run_outcomes import frames_follow_results
 from tailor_assets.features import features
 from tailor_assets.frames import frames
@@ -39,8 +46,18 @@ def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
             published_results,
             published_frames,
         ],
-        jobs=[process_video, rescore_video, publish_frames],
-        sensors=[drive_inbox, frames_follow_results, lost_retries, parked_publications_again],
+        jobs=[process_video, rescore_video, publish_frames, *QUEUE_JOBS],
+        sensors=[
+            drive_inbox,
+            admission,
+            frames_follow_results,
+            parked_publications_again,
+            queue_guard,
+            notifications,
+            audit_mirrors,
+            reconciler,
+            retention,
+        ],
         resources={
             "drive": ConfiguredDrive(),
             "registry": VideoRegistry(),
@@ -49,8 +66,7 @@ def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
             "behavior_models": BehaviorModels(),
             **(resources or {}),
         },
-        # A process per step costs 8 to 14 s more per video (measured, docs/decisions.md).
-        executor=dg.in_process_executor,
+        executor=leased_executor,
     )
 
 

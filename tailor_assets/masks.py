@@ -12,6 +12,8 @@ from pydantic import Field
 from resources.artifact_store import ArtifactRecord, ArtifactStore, version_of
 from resources.segmenter import EngineSettings, KnownMasks, SegmentationRequest, Segmenter
 from resources.settings import load_settings
+from resources.video_registry import VideoRegistry
+from run_queue.usage import gpu_time
 from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once, check_result, check_spec
 from tailor_assets.checks import problem_with_masks
 from tailor_assets.compute.corrections import first_changed_frame
@@ -58,6 +60,7 @@ def masks(
     context: dg.AssetExecutionContext,
     config: MasksConfig,
     segmenter: Segmenter,
+    registry: VideoRegistry,
     store: ArtifactStore,
 ) -> dg.MaterializeResult:
     """The masks NPZ: every object in every frame, with score, area, bounding box and centroid.
@@ -110,7 +113,8 @@ def masks(
                 known = files.enter_context(store.local(key, "masks.npz"))
                 request = replace(request, known=KnownMasks(known, changed))
                 context.log.info(describe_changes(changed))
-            report = segmenter.segment(context, name, request, progress)
+            with gpu_time(context, registry.database_url) as gpu:
+                report = segmenter.segment(context, name, request, progress, gpu.runs_on)
         found: dict[str, dict[str, Any]] = {}
         with MaskReader(path) as reader:
             problem = problem_with_masks(reader.source_frame, table)
@@ -143,6 +147,7 @@ def masks(
         metadata={
             **{name: value for name, value in report.items() if name != "stages_busy"},
             "stages busy": stages_table(report.get("stages_busy") or {}),
+            "gpu seconds": round(gpu.seconds, 3),
             "bytes": size,
             "file": dg.MetadataValue.path(str(store.path(key, "masks.npz"))),
             "objects": dg.MetadataValue.md(

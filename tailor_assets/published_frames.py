@@ -5,6 +5,7 @@ import dagster as dg
 from resources.artifact_store import ArtifactStore, version_of
 from resources.configured_drive import DriveResource
 from resources.video_registry import VideoRegistry
+from run_queue.usage import metered
 from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once, link
 from tailor_assets.partitions import videos
 from tailor_assets.publication_claim import publication
@@ -33,7 +34,11 @@ def published_frames(
     sampling are removed.
     """
     key = context.partition_key
-    with bad_input_fails_once(context), store.making(key, "published_frames") as draft:
+    with (
+        metered(context, registry.database_url) as usage,
+        bad_input_fails_once(context),
+        store.making(key, "published_frames") as draft,
+    ):
         row = registry.get(key)
         frames = store.require(key, "frames")
         if not registry.publishes_frames(row.tenant):
@@ -59,7 +64,7 @@ def published_frames(
             "uploaded": report.uploaded,
             "already there": report.kept,
             "removed": report.removed,
-            "bytes uploaded": report.bytes_uploaded,
             "seconds": report.seconds,
+            **usage.metadata(),
         },
     )

@@ -5,6 +5,7 @@ import dagster as dg
 from resources.artifact_store import ArtifactStore, version_of
 from resources.configured_drive import DriveResource
 from resources.video_registry import VideoRegistry
+from run_queue.usage import metered
 from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once, link
 from tailor_assets.partitions import videos
 from tailor_assets.publication_claim import publication
@@ -34,7 +35,11 @@ def published_results(
     so a results folder is complete or has none. What is already there and right is left alone.
     """
     key = context.partition_key
-    with bad_input_fails_once(context), store.making(key, "published_results") as draft:
+    with (
+        metered(context, registry.database_url) as usage,
+        bad_input_fails_once(context),
+        store.making(key, "published_results") as draft,
+    ):
         row = registry.get(key)
         names = ("video", "frames", "prompts", "masks", "features", "predictions", "flags")
         records = {name: store.require(key, name) for name in names}
@@ -75,6 +80,7 @@ def published_results(
                 fence=fence,
                 log=context.log,
             )  # fmt: skip
+        usage.note_published()
         record = draft.commit(
             version=version_of("published_results", CODE_VERSION, report.identity),
             made_from=records,
@@ -95,8 +101,8 @@ def published_results(
             "uploaded": report.uploaded,
             "already there": report.kept,
             "removed": report.removed,
-            "bytes uploaded": report.bytes_uploaded,
             "seconds": report.seconds,
+            **usage.metadata(),
             **{name: value if value is not None else "no data" for name, value in summary.items()},
         },
     )

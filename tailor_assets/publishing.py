@@ -32,7 +32,6 @@ class PublishReport:
     uploaded: int
     kept: int
     removed: int
-    bytes_uploaded: int
     seconds: float
     identity: str
 
@@ -122,7 +121,6 @@ def publish(
         uploaded=uploaded,
         kept=len(files) + 1 - uploaded,
         removed=len(stale),
-        bytes_uploaded=sum(entries[n]["size"] for n in wrong),
         seconds=round(time.monotonic() - start, 3),
         identity=identity,
     )
@@ -155,7 +153,6 @@ def publish_folder(
         uploaded=len(wrong),
         kept=len(files) - len(wrong),
         removed=len(stale),
-        bytes_uploaded=sum(files[name].stat().st_size for name in wrong),
         seconds=round(time.monotonic() - start, 3),
         identity=_identity(sums),
     )

@@ -9,8 +9,10 @@ import polars as pl
 
 from resources.artifact_store import ArtifactStore, version_of
 from resources.configured_drive import DriveResource
-from resources.drive import VIDEO_SUFFIXES, UserMustAct
+from resources.drive import VIDEO_SUFFIXES, DriveMustWait, UserMustAct
 from resources.video_registry import VideoRegistry
+from run_queue.failure import permanent_failure
+from run_queue.usage import metered
 from tailor_assets.asset_helpers import (
     OWNERS,
     RUN_KEY_TAG,
@@ -49,7 +51,11 @@ def video(
     from tailor_assets.compute.recording.video_probe import probe_video
 
     key = context.partition_key
-    with bad_input_fails_once(context), store.making(key, "video") as draft:
+    with (
+        metered(context, registry.database_url) as usage,
+        bad_input_fails_once(context),
+        store.making(key, "video") as draft,
+    ):
         row = registry.get(key)
         # Of the raw name only a known suffix is used; everything else in it could be anything.
         suffix = PurePosixPath(row.file_name or "").suffix.lower()
@@ -58,6 +64,9 @@ def video(
         fetching = LogProgress(context.log, "fetching", "bytes")
         try:
             md5 = drive.open().download(row.tenant, row.file_id or "", path, fetching)
+        except DriveMustWait as problem:
+            # Within seconds it is of no use; the reconciler has it tried when the day has turned.
+            permanent_failure(context, f"{problem} It is tried again after midnight, Pacific time.")
         except UserMustAct:
             # When they have, nobody has to remember which videos it was about.
             registry.ask_again(key, context.run.tags.get(RUN_KEY_TAG))
@@ -110,6 +119,7 @@ def video(
             "codec": info.codec,
             "bytes": info.size_bytes,
             "md5": info.md5,
+            **usage.metadata(),
         },
         check_results=[check_result("video_is_readable", "video", problem)],
     )

@@ -26,6 +26,14 @@ def _no_worker_waits() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _a_home_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A test that notes something in TAILOR_HOME does not note it in a person's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAILOR_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _segmenter_without_an_environment_of_its_own() -> Iterator[None]:
     """`make test` has no SAM2 environment; tests marked sam2 name their segmenter."""
     with pytest.MonkeyPatch.context() as patch:

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import md5
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import dagster as dg
 
 from resources.artifact_store import ArtifactRecord, ArtifactStore
 from resources.behavior_models import BehaviorModels
+from resources.configured_drive import DriveResource
 from resources.local_drive import LocalDrive
 from resources.segmenter import Segmenter
 from resources.video_registry import VideoRegistry, VideoRow
@@ -63,6 +64,11 @@ class Lab:
 
     folder: Path
     instance: dg.DagsterInstance
+    postgres_url: str = ""
+    """Of a migrated database for the registry; an SQLite file where it is empty."""
+    drive: DriveResource | None = None
+    """The folder ``drive_root`` where it is None."""
+    segmenter: Segmenter = field(default_factory=Segmenter)
 
     @property
     def drive_root(self) -> Path:
@@ -71,7 +77,9 @@ class Lab:
 
     @property
     def registry(self) -> VideoRegistry:
-        """In an SQLite file."""
+        """In PostgreSQL where there is one, else in an SQLite file."""
+        if self.postgres_url:
+            return VideoRegistry(url=self.postgres_url)
         registry = VideoRegistry(url=f"sqlite:///{self.folder / 'registry.db'}")
         registry.create_in_sqlite()
         return registry
@@ -127,6 +135,7 @@ class Lab:
         key: str | tuple[str, str],
         assets: Iterable[str] = CHAIN,
         config: dict[str, Any] | None = None,
+        run_id: str | None = None,
     ) -> Outcome:
         """Materialize assets of a video, or of all videos from one key to another."""
         tags = {}
@@ -136,18 +145,22 @@ class Lab:
                 "dagster/asset_partition_range_start": start,
                 "dagster/asset_partition_range_end": end,
             }
-        result = dg.materialize(
-            ASSETS,
-            selection=list(assets),
-            partition_key=key if isinstance(key, str) else None,
-            instance=self.instance,
+        # What dg.materialize does, which has no run_id.
+        definitions = dg.Definitions(
+            assets=ASSETS,
+            jobs=[dg.define_asset_job("of_the_lab", selection=list(assets))],
             resources={
-                "drive": LocalDrive(root=str(self.drive_root)),
+                "drive": self.drive or LocalDrive(root=str(self.drive_root)),
                 "registry": self.registry,
                 "store": self.store,
-                "segmenter": Segmenter(),
+                "segmenter": self.segmenter,
                 "behavior_models": BehaviorModels(home=str(self.folder)),
             },
+        )
+        result = definitions.resolve_job_def("of_the_lab").execute_in_process(
+            run_id=run_id,
+            partition_key=key if isinstance(key, str) else None,
+            instance=self.instance,
             run_config={"ops": {name: {"config": given} for name, given in (config or {}).items()}},
             tags=tags,
             raise_on_error=False,

@@ -11,8 +11,11 @@ from alembic.migration import MigrationContext
 from toy_services import new_home
 
 from resources import publications, video_registry
+from resources.audit import chain, mirror_cursors
 from resources.database import metadata, migrate, with_driver
 from resources.google_drive import drive
+from resources.notifications import episodes, preferences
+from run_queue import job_tables
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.services.postgres import embedded_postgres
 
@@ -42,7 +45,9 @@ def url_of(engine: sa.Engine) -> str:
 
 
 # Each describes its tables when it is imported.
-DESCRIBED = (publications, video_registry, drive)
+DESCRIBED = (
+    publications, video_registry, drive, job_tables, chain, mirror_cursors, episodes, preferences,
+)  # fmt: skip
 
 
 def test_migrating_makes_all_tables_and_migrating_again_changes_nothing(

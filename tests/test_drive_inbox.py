@@ -13,9 +13,12 @@ import sqlalchemy as sa
 import resources.local_drive
 import sensors.drive_inbox
 from resources.artifact_store import ArtifactStore
-from resources.database import migrate
+from resources.database import engine_for, migrate
 from resources.local_drive import LocalDrive
-from resources.video_registry import VideoRegistry, VideoRow, metadata
+from resources.video_registry import VideoRegistry, VideoRow, videos_table
+from run_queue.job_ledger import register_run, to_job
+from run_queue.job_tables import jobs_table
+from sensors.admission import request_for
 from sensors.drive_inbox import drive_inbox
 
 SUCCESS, FAILURE = dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE
@@ -42,7 +45,7 @@ class Inbox:
         return path
 
     def tick(self) -> list[dg.RunRequest]:
-        """One evaluation, of which nothing is launched: a tick that died after it."""
+        """One look, and the runs of the jobs that have not come to the run queue by then."""
         context = dg.build_sensor_context(
             instance=self.instance,
             resources={
@@ -54,22 +57,26 @@ class Inbox:
         result = drive_inbox(context)
         if isinstance(result, dg.SkipReason):
             self.skipped = result.skip_message or ""
-            return []
-        assert isinstance(result, dg.SensorResult)
-        (added,) = result.dynamic_partitions_requests or []
-        self.instance.add_dynamic_partitions("videos", list(added.partition_keys))
-        return list(result.run_requests or [])
+        else:
+            assert isinstance(result, dg.SensorResult)
+            (added,) = result.dynamic_partitions_requests or []
+            self.instance.add_dynamic_partitions("videos", list(added.partition_keys))
+        query = (
+            sa.select(jobs_table)
+            .where(jobs_table.c.state == "pending")
+            .order_by(jobs_table.c.accepted_at)
+        )
+        with engine_for(self.registry.database_url).begin() as connection:
+            pending = [to_job(row) for row in connection.execute(query).mappings()]
+        return [request_for(job, job.run_keys[0]) for job in pending]
 
     def launch(
         self, requests: list[dg.RunRequest], status: dg.DagsterRunStatus = SUCCESS
     ) -> list[str]:
-        """As the daemon: a run for each request whose key is new."""
+        """As admission and the daemon: a run for each."""
         launched = []
         for request in requests:
             assert request.partition_key in self.instance.get_dynamic_partitions("videos")
-            known = dg.RunsFilter(tags={"dagster/run_key": request.run_key or ""})
-            if self.instance.get_runs(known):
-                continue
             run = dg.DagsterRun(
                 job_name="process_video",
                 status=status,
@@ -80,7 +87,19 @@ class Inbox:
                 },
             )
             launched.append(self.instance.add_run(run).run_id)
+            register_run(self.registry.database_url, run, "gpu")
+            self._say(run.run_id, status)
         return launched
+
+    def _say(self, run_id: str, status: dg.DagsterRunStatus) -> None:
+        """As the daemon, which follows runs."""
+        states = {SUCCESS: "completed", FAILURE: "parked", STARTED: "running"}
+        with engine_for(self.registry.database_url).begin() as connection:
+            connection.execute(
+                sa.update(jobs_table)
+                .where(jobs_table.c.run_id == run_id)
+                .values(state=states[status])
+            )
 
     def until_quiet(self, status: dg.DagsterRunStatus = SUCCESS) -> list[dg.RunRequest]:
         """Ticks, with their runs launched, until nothing more happens; all the requests."""
@@ -102,6 +121,7 @@ class Inbox:
         run = self.instance.get_run_by_id(run_id)
         assert run is not None
         assert run.status == status
+        self._say(run_id, status)
 
     def row(self, tenant: str, name: str) -> VideoRow:
         return self.registry.of_tenant(tenant)[f"{tenant}/tailor/videos/{name}"]
@@ -184,7 +204,7 @@ def test_a_run_is_asked_for_once_whatever_becomes_of_it(inbox: Inbox) -> None:
 def test_one_tick_asks_for_no_more_runs_and_partitions_than_its_cap(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sensors.drive_inbox, "RUNS_PER_TICK", 3)
+    monkeypatch.setattr(sensors.drive_inbox, "JOBS_PER_TICK", 3)
     for number in range(7):
         inbox.put("anna", f"day {number}", f"{number}")
     inbox.tick()
@@ -383,6 +403,21 @@ def test_what_an_unseen_run_was_to_make_is_made_by_the_next(inbox: Inbox) -> Non
     assert selected(request) == FROM_FRAMES
 
 
+def test_what_changes_while_a_job_waits_to_be_admitted_is_made_by_that_job(inbox: Inbox) -> None:
+    inbox.put("anna", "day", "A")
+    inbox.until_quiet()
+    inbox.make(inbox.row("anna", "day"), "video", "frames")
+    inbox.put("anna", "day", '{"stride": 5}', "tailor.json")
+    (first,) = inbox.tick()
+    assert selected(first) == FROM_FRAMES
+    inbox.put("anna", "day", '{"stride": 5, "points": {"mouse": [1, 2]}}', "tailor.json")
+    (then,) = inbox.tick()
+    assert selected(then) == FROM_FRAMES, "the frames are to be made, too"
+    assert then.tags["tailor/job"] == first.tags["tailor/job"], "it keeps its place"
+    inbox.launch([then])
+    assert inbox.tick() == []
+
+
 def test_a_bad_tailor_json_holds_its_video_back_and_says_why_until_it_is_mended(
     inbox: Inbox,
 ) -> None:
@@ -456,7 +491,7 @@ def test_hostile_names_are_taken_by_postgresql_too(inbox: Inbox, postgres_url: s
     finally:
         engine = sa.create_engine(postgres_url)
         with engine.begin() as connection:
-            for table in metadata.sorted_tables:
+            for table in (videos_table, jobs_table):
                 connection.execute(sa.delete(table))
         engine.dispose()
 

@@ -847,7 +847,8 @@ def test_tokens_are_in_no_event_no_metadata_and_no_run_config(
     from resources.artifact_store import ArtifactStore
     from resources.google_drive.drive import GoogleDriveResource
     from resources.video_registry import VideoRegistry
-    from sensors.drive_inbox import _missing_runs, look_at_tenant
+    from run_queue.job_ledger import find_job
+    from sensors.drive_inbox import accept_wanted, look_at_tenant
     from tailor_assets.compute.simulation.simulate import simulate_video
     from tailor_assets.video import video
 
@@ -894,11 +895,10 @@ def test_tokens_are_in_no_event_no_metadata_and_no_run_config(
                 server_of(google).people.expire_access_tokens()
             else:
                 # When the Drive is connected again, the video is made without anybody's asking.
-                assert _missing_runs(instance, registry, store, google.drive.tenants()) == []
+                assert accept_wanted(registry, store, google.drive.tenants()) == []
                 google.reconnect("ben")
-                asked = _missing_runs(instance, registry, store, google.drive.tenants())
-                assert [request.partition_key for request in asked] == [key]
-                assert asked[0].asset_selection is None, "the whole of it"
+                assert accept_wanted(registry, store, google.drive.tenants()) == [key]
+                assert find_job(google.url, key).assets is None, "the whole of it"
     for path in (tmp_path / "dagster").rglob("*"):
         if path.is_file():
             said.append(path.read_bytes().decode("latin-1"))

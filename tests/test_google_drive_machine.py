@@ -16,6 +16,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 from drive_trees import GoogleTree, email_of, google_tree, md5
 from google_drive_server.faults import Chaos
 from hypothesis import HealthCheck, Phase, settings
@@ -23,11 +24,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from resources.artifact_store import ArtifactStore
-from resources.database import migrate
+from resources.database import engine_for, migrate
 from resources.drive import DriveUnavailable
 from resources.publications import Superseded, claim_publication
 from resources.video_registry import VideoRegistry
-from sensors.drive_inbox import RUN_KEY_TAG, _missing_runs, look_at_tenant
+from run_queue.job_tables import jobs_table
+from sensors.drive_inbox import accept_wanted, look_at_tenant
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.publishing import publish
 
@@ -112,7 +114,6 @@ class DriveMachine(RuleBasedStateMachine):
         self.videos = lab.tree.trees[self.tenant].videos
         self.elsewhere = self.people.folder(self.email, ["elsewhere"])
         self.registry = VideoRegistry(url=lab.tree.url)
-        self.instance = dg.DagsterInstance.ephemeral()
         self.drive = lab.tree.another(lab.folder)
         self.folders: list[Folder] = []
         self.pending: list[str] = []
@@ -127,7 +128,6 @@ class DriveMachine(RuleBasedStateMachine):
             self.server.faults.clear()
             self.registry.forget(self.tenant)
             lab.tree.accounts.disconnect(self.tenant)
-            self.instance.dispose()
 
     # ------------------------------------------------------------------ people
 
@@ -282,18 +282,15 @@ class DriveMachine(RuleBasedStateMachine):
                 folder.possible.add(folder.content)
 
     def _start_runs(self) -> None:
-        """What the daemon makes of a tick's requests."""
+        """Jobs that a tick accepts are made at once, as far as the queue is concerned."""
         store = ArtifactStore(root=str(lab.folder / "artifacts"))
-        for request in _missing_runs(self.instance, self.registry, store, [self.tenant]):
-            if request.tags["tailor/tenant"] != self.tenant:
-                continue
-            tags = {RUN_KEY_TAG: str(request.run_key)}
-            if not self.instance.get_runs(dg.RunsFilter(tags=tags), limit=1):
-                self.instance.add_run(
-                    dg.DagsterRun("process_video", tags=tags, status=dg.DagsterRunStatus.SUCCESS)
-                )
-                assert request.partition_key is not None
-                self.pending.append(request.partition_key)
+        self.pending += accept_wanted(self.registry, store, [self.tenant])
+        with engine_for(self.registry.database_url).begin() as connection:
+            connection.execute(
+                sa.update(jobs_table)
+                .where(jobs_table.c.tenant == self.tenant)
+                .values(state="completed")
+            )
 
     def _process(self, key: str, steps: int) -> None:
         """A run: the video comes here, its results go there. Killed after so many steps."""

@@ -17,18 +17,19 @@ HEAVY = (
     "torch", "sam2", "cv2", "av", "decord", "googleapiclient", "scipy", "sklearn", "joblib",
     "skimage", "PIL", "matplotlib", "pandas",
 )  # fmt: skip
-# Who may import whom: a room may import itself and those before it. Three single files are open to
-# others: run_queue's failure.py, by which assets fail, and what passes between a run and its worker:
-# request.py and hand_over.py.
+# Who may import whom: a room may import itself and those before it. Four single files are open to
+# others: run_queue's failure.py, by which assets fail, and usage.py, by which they keep accounts; and
+# what passes between a run and its worker: request.py and hand_over.py.
+_OPEN = ("run_queue.failure", "run_queue.usage")
 MAY_IMPORT = {
     "compute": {"compute"},
     "resources": {"compute", "resources", "sam2_worker.request", "sam2_worker.hand_over"},
-    "assets": {"compute", "resources", "assets", "run_queue.failure"},
-    "jobs": {"compute", "resources", "assets", "jobs"},
-    "sensors": {"compute", "resources", "assets", "jobs", "sensors", "run_queue"},
+    "assets": {"compute", "resources", "assets", *_OPEN},
+    "jobs": {"compute", "resources", "assets", "jobs", "run_queue", *_OPEN},
+    "sensors": {"compute", "resources", "assets", "jobs", "sensors", "run_queue", *_OPEN},
 }
 # The rooms in the order data flows, and what builds on everything.
-BUILDERS = {"definitions.py", "cli.py", "commands", "services"}
+BUILDERS = {"definitions.py", "cli.py", "operator_cli.py", "commands", "services", "monitoring"}
 
 
 def modules() -> list[Path]:
@@ -128,7 +129,10 @@ from tailor_assets.definitions import defs
 dg.Definitions.validate_loadable(defs)
 print(sorted(job.name for job in defs.resolve_all_job_defs() if not job.name.startswith("__")))
 """
-    assert in_a_new_process(code).strip() == "['process_video', 'publish_frames', 'rescore_video']"
+    assert in_a_new_process(code).strip() == (
+        "['cancel_runs', 'pause_queue', 'process_video', 'publish_frames', 'reprioritise_runs', "
+        "'rescore_video', 'resume_queue', 'retry_runs']"
+    )
 
 
 ASSETS = [
@@ -226,7 +230,7 @@ def room_of(module: str) -> str | None:
         return None
     if parts[0] == "tailor_assets":
         return "compute" if parts[1:2] == ["compute"] else "assets"
-    for file in ("run_queue.failure", "sam2_worker.request", "sam2_worker.hand_over"):
+    for file in (*_OPEN, "sam2_worker.request", "sam2_worker.hand_over"):
         if module.startswith(file):
             return file
     return parts[0]

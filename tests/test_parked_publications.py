@@ -12,6 +12,8 @@ from resources.database import engine_for, migrate
 from resources.google_drive.drive import GoogleDriveResource
 from resources.publications import parked_publications, publications_table
 from resources.video_registry import VideoRegistry, VideoRow
+from run_queue.job_ledger import JobRow, to_job
+from run_queue.job_tables import jobs_table
 from sensors.parked_publications import parked_publications_again
 from tailor_assets.asset_helpers import bad_input_fails_once
 from tailor_assets.partitions import videos
@@ -61,7 +63,8 @@ def publish(google: GoogleTree, instance: dg.DagsterInstance, source: Path) -> d
     return run
 
 
-def tick(google: GoogleTree, instance: dg.DagsterInstance) -> dg.SensorResult | dg.SkipReason:
+def tick(google: GoogleTree, instance: dg.DagsterInstance) -> str:
+    """What the sensor says."""
     context = dg.build_sensor_context(
         instance=instance,
         resources={
@@ -70,15 +73,13 @@ def tick(google: GoogleTree, instance: dg.DagsterInstance) -> dg.SensorResult | 
         },
     )
     answer = parked_publications_again(context)
-    assert isinstance(answer, dg.SensorResult | dg.SkipReason)
-    return answer
+    assert isinstance(answer, dg.SkipReason)
+    return answer.skip_message or ""
 
 
-def the_request(answer: dg.SensorResult | dg.SkipReason) -> dg.RunRequest:
-    assert isinstance(answer, dg.SensorResult), answer
-    assert answer.run_requests is not None
-    (request,) = answer.run_requests
-    return request
+def jobs(google: GoogleTree) -> list[JobRow]:
+    with engine_for(google.url).begin() as connection:
+        return [to_job(row) for row in connection.execute(sa.select(jobs_table)).mappings()]
 
 
 def later(google: GoogleTree, minutes: int) -> None:
@@ -110,16 +111,16 @@ def test_results_for_a_full_drive_wait_and_go_when_there_is_room(
     assert run.tags["dagster/max_retries"] == "0", "trying again at once would not help"
     (parked,) = parked_publications(google.url)
     assert (parked.partition_key, parked.what, parked.wanted_bytes) == (KEY, "frames", 1000)
-    waiting = tick(google, instance)
-    assert isinstance(waiting, dg.SkipReason)
-    assert "make room" in str(waiting.skip_message)
+    assert "make room" in tick(google, instance)
 
     google.server.people.set_limit(BEN, 5000)
-    assert isinstance(tick(google, instance), dg.SkipReason), "not every minute"
+    assert "tried again" not in tick(google, instance), "not every minute"
+    assert jobs(google) == []
     later(google, minutes=11)
-    request = the_request(tick(google, instance))
-    assert (request.job_name, request.partition_key) == ("publish_frames", KEY)
-    assert request.run_key == the_request(tick(google, instance)).run_key, "asked for once only"
+    for _ in range(2):
+        assert "tried again" in tick(google, instance)
+    (job,) = jobs(google)  # asked for once only
+    assert (job.job_name, job.partition_key, job.priority) == ("publish_frames", KEY, 10)
     assert publish(google, instance, source).status == dg.DagsterRunStatus.SUCCESS
     assert parked_publications(google.url) == []
     assert google.drive.published("ben", "day 1")["frames/000000.jpg"].md5 == md5(b"x" * 1000)
@@ -133,11 +134,10 @@ def test_results_of_a_drive_whose_token_was_withdrawn_go_when_it_is_connected_ag
     source.write_bytes(b"x")
     google.server.people.revoke(BEN)
     assert publish(google, instance, source).status == dg.DagsterRunStatus.FAILURE
-    waiting = tick(google, instance)
-    assert isinstance(waiting, dg.SkipReason)
-    assert "tailor connect" in str(waiting.skip_message)
+    assert "tailor connect" in tick(google, instance)
     google.reconnect("ben")
-    assert the_request(tick(google, instance)).job_name == "publish_frames"
+    assert "tried again" in tick(google, instance)
+    assert [job.job_name for job in jobs(google)] == ["publish_frames"]
     assert publish(google, instance, source).status == dg.DagsterRunStatus.SUCCESS
 
 
@@ -151,6 +151,7 @@ def test_a_daily_limit_is_waited_for(
     source.write_bytes(b"x")
     google.server.faults.add(Fault(method="files.create", status=403, reason="dailyLimitExceeded"))
     assert publish(google, instance, source).status == dg.DagsterRunStatus.FAILURE
-    assert isinstance(tick(google, instance), dg.SkipReason), "an hour has not passed"
+    assert "tried again" not in tick(google, instance), "an hour has not passed"
     later(google, minutes=61)
-    assert the_request(tick(google, instance)).partition_key == KEY
+    assert "tried again" in tick(google, instance)
+    assert [job.partition_key for job in jobs(google)] == [KEY]

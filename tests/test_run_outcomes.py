@@ -5,8 +5,12 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 
+from resources.database import engine_for
 from resources.video_registry import VideoRegistry, VideoRow
+from run_queue.job_ledger import JobRow, to_job
+from run_queue.job_tables import jobs_table
 from sensors.run_outcomes import frames_follow_results
 from tailor_assets.partitions import videos
 
@@ -45,7 +49,7 @@ def after_run_of(
     instance: dg.DagsterInstance,
     registry: VideoRegistry,
     key: str = KEY,
-) -> dg.RunRequest | dg.SkipReason:
+) -> str:
     """Materialize the asset, then what the sensor says of that run."""
     result = dg.materialize([asset], partition_key=key, instance=instance)
     run = instance.get_run_by_id(result.run_id)
@@ -58,39 +62,43 @@ def after_run_of(
         resources={"registry": registry},
     )
     answer = frames_follow_results(context)
-    assert isinstance(answer, dg.RunRequest | dg.SkipReason)
-    return answer
+    assert isinstance(answer, dg.SkipReason)
+    return answer.skip_message or ""
+
+
+def jobs(registry: VideoRegistry) -> list[JobRow]:
+    with engine_for(registry.database_url).begin() as connection:
+        return [to_job(row) for row in connection.execute(sa.select(jobs_table)).mappings()]
 
 
 def test_published_results_are_followed_by_the_frames_of_that_video(
     instance: dg.DagsterInstance, registry: VideoRegistry
 ) -> None:
-    request = after_run_of(published_results, instance, registry)
-    assert isinstance(request, dg.RunRequest)
-    assert request.partition_key == KEY
-    assert request.tags["tailor/tenant"] == "anna"
+    after_run_of(published_results, instance, registry)
+    (job,) = jobs(registry)
+    assert (job.job_name, job.partition_key, job.state) == ("publish_frames", KEY, "pending")
+    assert (job.tenant, job.queue, job.priority) == ("anna", "cpu", 10)
     (run,) = instance.get_runs()
-    assert request.run_key == run.run_id, "once per run"
+    assert job.request_key == f"frames:{run.run_id}", "once per run"
 
 
 def test_a_run_that_published_nothing_is_followed_by_nothing(
     instance: dg.DagsterInstance, registry: VideoRegistry
 ) -> None:
-    assert isinstance(after_run_of(features, instance, registry), dg.SkipReason)
+    after_run_of(features, instance, registry)
+    assert jobs(registry) == []
 
 
 def test_a_tenant_who_does_not_want_the_frames_is_left_alone(
     instance: dg.DagsterInstance, registry: VideoRegistry
 ) -> None:
     registry.set_publishes_frames("anna", False)
-    answer = after_run_of(published_results, instance, registry)
-    assert isinstance(answer, dg.SkipReason)
-    assert "anna" in (answer.skip_message or "")
+    assert "anna" in after_run_of(published_results, instance, registry)
+    assert jobs(registry) == []
 
 
 def test_a_video_that_nobody_knows_is_said_and_stops_nothing(
     instance: dg.DagsterInstance, registry: VideoRegistry
 ) -> None:
-    answer = after_run_of(published_results, instance, registry, "nobody--x--00000000")
-    assert isinstance(answer, dg.SkipReason)
-    assert "Nothing is known" in (answer.skip_message or "")
+    said = after_run_of(published_results, instance, registry, "nobody--x--00000000")
+    assert "Nothing is known" in said

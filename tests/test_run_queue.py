@@ -30,10 +30,10 @@ from toy_services import (
 )
 
 from resources.boot import boot_id
+from resources.database import migrate
 from run_queue.coordinator import QUEUE_TAG
 from run_queue.failure import permanent_failure
 from run_queue.launcher import WORKER_BOOT_TAG, WORKER_HOST_TAG, TailorRunLauncher
-from run_queue.lost_retries import ask_again_for_lost_retries
 from run_queue.machine import host_name, is_alive
 from run_queue.pool_polling import poll_pools_every_second
 from tailor_assets.services.start import RunningServices
@@ -87,7 +87,7 @@ def test_a_job_run_is_tagged_from_its_pools_whatever_its_tags_said(
 
 
 def test_a_run_that_a_sensor_requests_is_tagged(services: RunningServices) -> None:
-    drop_toy(services, "toy-dropped")
+    drop_toy(services.home, "toy-dropped")
     (run,) = finished_runs_of(services, "toy-dropped")
     assert run.tags[QUEUE_TAG] == "gpu"
     assert [what for what, _ in done(services, "toy-dropped")] == [
@@ -127,7 +127,7 @@ def test_a_permanent_failure_runs_once_and_says_why(services: RunningServices) -
     (run,) = finished_runs_of(services, "bad-1")
     assert run.status == FAILURE
     assert failure_texts(services, run.run_id) == ["The toy is bad and has to be replaced."]
-    time.sleep(3)  # the retry daemon looks each second here: it had its chance
+    time.sleep(5)  # a retry would be due after 2 s
     assert len(runs_of(services, "bad-1")) == 1
 
 
@@ -223,7 +223,11 @@ def run_with_worker(instance: dg.DagsterInstance, pid: int, **tags: str) -> dg.D
     return stored
 
 
-def test_the_health_check_fails_a_run_only_when_its_process_is_certainly_gone() -> None:
+def test_the_health_check_fails_a_run_only_when_its_process_is_certainly_gone(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(postgres_url)
+    monkeypatch.setenv("TAILOR_POSTGRES_URL", postgres_url)
     overrides = {
         "run_launcher": {"module": "run_queue.launcher", "class": "TailorRunLauncher"},
     }
@@ -245,36 +249,6 @@ def test_the_health_check_fails_a_run_only_when_its_process_is_certainly_gone() 
         # Another machine's processes cannot be seen from here, and a doubt never runs a video twice.
         elsewhere = {"worker_boot": "another boot", "worker_host": "another host"}
         assert status(child.pid, **elsewhere) == WorkerStatus.RUNNING
-
-
-def test_only_a_retry_that_is_owed_and_late_is_asked_for_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    empty = dg.GraphDefinition(name="empty").to_job()
-    retries = {"run_retries": {"enabled": True, "max_retries": 2}}
-    with dg.instance_for_test(overrides=retries) as instance:
-
-        def failed(**tags: str) -> dg.DagsterRun:
-            run = instance.create_run_for_job(empty, tags=tags)
-            instance.report_run_failed(run)
-            return run
-
-        lost = failed()
-        failed(**{"dagster/max_retries": "0"})
-        under_way = failed()
-        instance.add_run_tags(under_way.run_id, {"dagster/auto_retry_run_id": "another"})
-        given_up = failed()
-        instance.report_engine_event("Failed to retry run", given_up)
-        instance.add_run_tags(given_up.run_id, {"dagster/will_retry": "false"})
-        assert ask_again_for_lost_retries(instance) == [], "none is late yet"
-        with monkeypatch.context() as patch:
-            patch.setattr("run_queue.lost_retries._LATE_SECONDS", 0)
-            asked = ask_again_for_lost_retries(instance)
-        assert set(asked) == {lost.run_id, given_up.run_id}
-        assert ask_again_for_lost_retries(instance) == [], "these have just been asked for"
-        again = instance.get_run_by_id(given_up.run_id)
-        assert again is not None
-        assert again.tags["dagster/will_retry"] == "true"
 
 
 def test_waiting_steps_look_at_their_pool_every_second() -> None:
@@ -324,7 +298,7 @@ def test_a_killed_code_server_does_not_run_a_video_twice(services: RunningServic
     os.kill(before, signal.SIGKILL)
     # It is started again, and goes on taking runs while the orphan is at work.
     wait_for(lambda: services.process_ids()["code server"] != before)
-    drop_toy(services, "toy-meanwhile")
+    drop_toy(services.home, "toy-meanwhile")
     (meanwhile,) = finished_runs_of(services, "toy-meanwhile")
     assert meanwhile.status == SUCCESS
     (run,) = finished_runs_of(services, "slow-20-orphan")

@@ -18,6 +18,7 @@ from resources.segmenter import EngineSettings, SegmentationRequest, Segmenter
 from resources.settings import PROJECT_ROOT, load_settings
 from resources.worker_process import worker_environment
 from sam2_worker.gpu_lock import hold_a_gpu
+from sam2_worker.request import DeviceInUse
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.mask_file import MaskReader
 from tailor_assets.compute.mask_state import MaskState
@@ -109,6 +110,7 @@ def _segment(
     *,
     name: str = "calm",
     on_progress: Callable[[int, int], None] | None = None,
+    on_device: Callable[[DeviceInUse], None] | None = None,
 ) -> dict[str, Any]:
     frames = np.arange(120)
     request = SegmentationRequest(
@@ -128,7 +130,7 @@ def _segment(
     def masks(
         context: dg.AssetExecutionContext, segmenter: Segmenter
     ) -> dg.MaterializeResult[None]:
-        outcome.update(segmenter.segment(context, name, request, on_progress))
+        outcome.update(segmenter.segment(context, name, request, on_progress, on_device))
         return dg.MaterializeResult()
 
     segmenter = Segmenter(home=str(reference), sam2_python=str(python), device="cpu", linger_s=0.0)
@@ -142,6 +144,7 @@ class Uninterrupted:
 
     masks: Path
     metadata: dict[str, Any]
+    devices: list[DeviceInUse]
     left_beside: list[str]
 
 
@@ -151,8 +154,9 @@ def uninterrupted(
 ) -> Uninterrupted:
     """What the worker makes of the scenario."""
     folder = tmp_path_factory.mktemp("uninterrupted")
-    metadata = _segment(reference, sam2_python, folder / "masks.npz")
-    return Uninterrupted(folder / "masks.npz", metadata, os.listdir(folder))
+    devices: list[DeviceInUse] = []
+    metadata = _segment(reference, sam2_python, folder / "masks.npz", on_device=devices.append)
+    return Uninterrupted(folder / "masks.npz", metadata, devices, os.listdir(folder))
 
 
 @pytest.mark.sam2
@@ -193,6 +197,9 @@ def test_the_worker_says_how_it_went(uninterrupted: Uninterrupted, reference: Pa
     assert metadata["resumed"] is False
     assert metadata["worker_restarts"] == 0
     assert metadata["memory_reductions"] == []
+    assert (metadata["gpu_uuid"], metadata["gpu_name"]) == (None, "cpu")
+    assert metadata["gpu_wait_seconds"] < 5
+    assert uninterrupted.devices == [DeviceInUse(None, "cpu", metadata["gpu_wait_seconds"])]
     busy = metadata["stages_busy"]
     assert {"resize", "encode", "track", "pack", "write"} <= set(busy)
     assert all(0 <= share <= 1 for share in busy.values())

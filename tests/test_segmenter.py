@@ -24,7 +24,7 @@ from resources.sam2_client import WorkerDied, run_worker, run_worker_until_done
 from resources.segmenter import SegmentationRequest, Segmenter
 from resources.settings import PROJECT_ROOT
 from resources.worker_process import worker_environment
-from sam2_worker.request import Click, ModelSpec, WorkerRequest
+from sam2_worker.request import Click, DeviceInUse, ModelSpec, WorkerRequest
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.mask_file import MaskReader
 from tailor_assets.compute.mask_state import MaskState
@@ -223,12 +223,16 @@ def test_messages_and_progress_of_a_worker_arrive(tmp_path: Path) -> None:
         from dagster_pipes import open_dagster_pipes
         with open_dagster_pipes() as pipes:
             pipes.log.info("two frames of " + pipes.get_extra("video_path"))
+            pipes.report_custom_message(
+                {"kind": "device", "gpu_uuid": "GPU-1", "gpu_name": "A card", "waited_s": 0.5}
+            )
             for done in (1, 2):
                 pipes.report_custom_message({"kind": "progress", "done": done, "total": 2})
             pipes.report_custom_message({"kind": "result", "metadata": {"frames": 2}})
         """,
     )
     ticks: list[tuple[int, int]] = []
+    devices: list[DeviceInUse] = []
 
     def body(context: dg.AssetExecutionContext) -> Mapping[str, Any]:
         return run_worker_until_done(
@@ -237,10 +241,12 @@ def test_messages_and_progress_of_a_worker_arrive(tmp_path: Path) -> None:
             _request(tmp_path),
             max_restarts=0,
             on_progress=lambda done, total: ticks.append((done, total)),
+            on_device=devices.append,
         )
 
     assert in_a_step(body) == {"frames": 2, "worker_restarts": 0, "worker_reused": False}
     assert ticks == [(1, 2), (2, 2)]
+    assert devices == [DeviceInUse("GPU-1", "A card", 0.5)]
 
 
 DIES_UNTIL = """

@@ -65,7 +65,7 @@ def test_the_services_start_work_and_end_and_leave_no_process(home: Path) -> Non
     home = home / ("a folder with a very long name " * 3).strip() / "tailor's home"
     with toy_services(home) as services:
         assert len(str(home)) > 107
-        drop_toy(services, "toy-1")
+        drop_toy(services.home, "toy-1")
         finished_runs_of(services, "toy-1")
         assert [what for what, _ in done(services, "toy-1")][-1] == "scored"
         assert set(services.process_ids()) == {"code server", "daemon", "webserver"}
@@ -167,7 +167,7 @@ def test_a_killed_service_is_started_again(home: Path) -> None:
         for name, pid in before.items():
             os.kill(pid, signal.SIGKILL)
             wait_for(lambda name=name, pid=pid: services.process_ids()[name] != pid)
-        drop_toy(services, "toy-after")
+        drop_toy(services.home, "toy-after")
         finished_runs_of(services, "toy-after")
         assert [what for what, _ in done(services, "toy-after")][-1] == "scored"
     assert processes_of(home) == []

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import dagster as dg
 
+from jobs.queue_operations import QUEUE_JOBS
+from resources.video_registry import VideoRegistry
+from run_queue.executor import leased_executor
 from run_queue.failure import permanent_failure
+from run_queue.job_ledger import TENANT_TAG, JobRequest, accept
 from run_queue.pool_polling import poll_pools_every_second
-from sensors.lost_retries import lost_retries
+from sensors.admission import build_admission
 
 poll_pools_every_second()
 
@@ -64,26 +68,38 @@ def scored(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     return dg.MaterializeResult()
 
 
-@dg.sensor(
-    target=[decoded, segmented, scored],
-    minimum_interval_seconds=1,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-)
-def toy_inbox(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """Requests a run for each name in the folder ``inbox`` of TAILOR_HOME."""
+@dg.sensor(minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
+def toy_inbox(
+    context: dg.SensorEvaluationContext, registry: VideoRegistry
+) -> dg.SensorResult | dg.SkipReason:
+    """Accepts a job for each name in the folder ``inbox`` of TAILOR_HOME; a file names its tenant."""
     inbox = Path(os.environ["TAILOR_HOME"]) / "inbox"
-    names = sorted(path.name for path in inbox.iterdir()) if inbox.is_dir() else []
-    known = set(context.instance.get_dynamic_partitions("toys"))
-    new = [name for name in names if name not in known]
-    return dg.SensorResult(
-        run_requests=[dg.RunRequest(run_key=name, partition_key=name) for name in new],
-        dynamic_partitions_requests=[toys.build_add_request(new)] if new else [],
-    )
+    new = sorted(inbox.iterdir()) if inbox.is_dir() else []
+    for path in new:
+        accept(
+            registry.database_url,
+            JobRequest(
+                request_key=path.name,
+                job_name=process_toy.name,
+                partition_key=path.name,
+                tenant=path.read_text(),
+                queue="gpu",
+                tags={TENANT_TAG: path.read_text()},
+            ),
+        )
+        path.unlink()
+    if not new:
+        return dg.SkipReason("no toys")
+    names = [path.name for path in new]
+    return dg.SensorResult(dynamic_partitions_requests=[toys.build_add_request(names)])
 
+
+process_toy = dg.define_asset_job("process_toy", [decoded, segmented, scored])
 
 defs = dg.Definitions(
     assets=[decoded, segmented, scored],
-    jobs=[dg.define_asset_job("process_toy", [decoded, segmented, scored])],
-    sensors=[toy_inbox, lost_retries],
-    executor=dg.in_process_executor,
+    jobs=[process_toy, *QUEUE_JOBS],
+    sensors=[toy_inbox, build_admission([process_toy], toys)],
+    resources={"registry": VideoRegistry()},
+    executor=leased_executor,
 )

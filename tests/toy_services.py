@@ -15,11 +15,12 @@ from typing import Any
 import dagster as dg
 import psutil
 
+from run_queue.job_ledger import JobRow, find_job
+from run_queue.job_tables import FINISHED_STATES
+from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.services.start import RunningServices, start_services
 
 TOY_CODE = ("--python-file", str(Path(__file__).with_name("toy_definitions.py")))
-# As production, but retries are looked for each second and not each five: tests wait for them.
-QUICK = {"DAGSTER_EVENT_LOG_CONSUMER_DAEMON_INTERVAL_SECONDS": "1"}
 SELECTOR = {"repositoryLocationName": "tailor", "repositoryName": "__repository__"}
 
 LAUNCH_RUN = """mutation($p: ExecutionParams!) { launchRun(executionParams: $p) {
@@ -54,7 +55,7 @@ def free_port() -> int:
 @contextmanager
 def toy_services(home: Path, **options: Any) -> Iterator[RunningServices]:
     """The services on the toy pipeline."""
-    options = {"port": free_port(), "code": TOY_CODE, "environment": QUICK, **options}
+    options = {"port": free_port(), "code": TOY_CODE, **options}
     with start_services(home, **options) as services:
         yield services
 
@@ -89,11 +90,13 @@ def add_toy(services: RunningServices, name: str) -> None:
     services.instance.add_dynamic_partitions("toys", [name])
 
 
-def drop_toy(services: RunningServices, name: str) -> None:
-    """Put a file into the inbox; the sensor requests its run."""
-    inbox = services.home / "inbox"
+def drop_toy(home: Path, name: str, tenant: str = "anna") -> None:
+    """Put a file into the inbox; the sensor accepts its job."""
+    inbox = home / "inbox"
     inbox.mkdir(exist_ok=True)
-    (inbox / name).touch()
+    whole = home / f".{name}"
+    whole.write_text(tenant)
+    os.replace(whole, inbox / name)
 
 
 def launch_job(services: RunningServices, name: str, tags: dict[str, str] | None = None) -> str:
@@ -113,21 +116,22 @@ def runs_of(services: RunningServices, name: str) -> list[dg.DagsterRun]:
     return list(reversed(runs))
 
 
+def job_of(services: RunningServices, name: str) -> JobRow | None:
+    """The latest job of a toy."""
+    try:
+        return find_job(services.postgres_url, name)
+    except PermanentProblem:
+        return None
+
+
 def finished_runs_of(services: RunningServices, name: str) -> list[dg.DagsterRun]:
-    """All runs of a toy once the last of them is over for good, retries included."""
+    """All runs of a toy once its job is over for good, retries included."""
 
     def settled() -> list[dg.DagsterRun]:
+        job = job_of(services, name)
         runs = runs_of(services, name)
-        if not runs or not all(run.is_finished for run in runs):
-            return []
-        last = runs[-1]
-        if last.status != dg.DagsterRunStatus.FAILURE:
-            return runs
-        if last.tags.get("dagster/will_retry") != "false":  # set a moment after the status
-            return []
-        events = services.instance.all_logs(last.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
-        given_up = any(event.message == "Failed to retry run" for event in events)
-        return [] if given_up else runs
+        is_over = job is not None and job.state in FINISHED_STATES
+        return runs if is_over and all(run.is_finished for run in runs) else []
 
     return wait_for(settled, seconds=120)
 

@@ -16,6 +16,7 @@ from typing import Any
 from resources.drive import DriveUnavailable, Progress
 from resources.google_drive.api import CONNECTION_ERRORS, GoogleApi, Refused
 from resources.partial_file import Origin, PartialFile, hold_partial_file
+from resources.usage_meter import drive_meter
 from tailor_assets.compute.errors import PermanentProblem
 
 # What is in a block that the connection did not finish is lost.
@@ -113,6 +114,7 @@ class Downloader:
                     assert part.origin is not None
                     part.start_over(part.origin)
                 for block in response.iter_content(_BLOCK):
+                    drive_meter.add(bytes_downloaded=len(block))
                     if part.size + len(block) > size:
                         return  # more than there is: the next look starts over
                     part.append(block)
@@ -146,6 +148,7 @@ def read_small(api: GoogleApi, file_id: str, most: int) -> bytes:
         with api.send("GET", address, stream=True) as response:
             content = b""
             for block in response.iter_content(_BLOCK):
+                drive_meter.add(bytes_downloaded=len(block))
                 content += block
                 if len(content) > most:
                     return content[:most]

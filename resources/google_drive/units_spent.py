@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime
 import sqlalchemy as sa
 
 from resources.database import engine_for, insert_for, metadata
+from resources.usage_meter import drive_meter
 
 units_table = sa.Table(
     "drive_units",
@@ -38,6 +39,7 @@ class UnitsSpent:
 
     def count(self, method: str, units: int) -> None:
         """Hear of a request (``GoogleApi``'s ``count``)."""
+        drive_meter.add(api_units=units)
         with self._lock:
             self._units += units
             self._requests += 1

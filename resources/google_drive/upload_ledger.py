@@ -6,7 +6,7 @@ nothing arrives twice. The key has the content's md5: another content is another
 upload of what is out of date cannot overwrite what has replaced it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from resources.database import engine_for, insert_for, metadata, storable
 from resources.google_drive.api import GoogleApi
 from resources.google_drive.token_box import TokenBox
+from resources.video_registry import videos_table
 from tailor_assets.compute.errors import PermanentProblem
 
 uploads_table = sa.Table(
@@ -66,6 +67,43 @@ def forget_uploads(connection: sa.Connection, tenant: str, results_name: str, be
             table.c.tenant == tenant, table.c.results_name == storable(results_name), within
         )
     )
+
+
+def forget_old_reservations(
+    url: str, before: datetime, wanted: Callable[[Sequence[str]], Collection[str]]
+) -> int:
+    """Forget what was reserved or begun before then and never arrived; how many uploads it were.
+
+    ``wanted`` says of which videos, by partition key, a publication may yet go on with it. A file that
+    had arrived without anybody hearing of it bears tailor's mark, and the next publication finds it.
+    """
+    table, videos = uploads_table, videos_table
+    old = sa.and_(table.c.state == "reserved", table.c.updated_at < before)
+    of_video = sa.and_(
+        videos.c.tenant == table.c.tenant, videos.c.results_name == table.c.results_name
+    )
+    with engine_for(url).begin() as connection:
+        folders = connection.execute(
+            sa.select(table.c.tenant, table.c.results_name, videos.c.partition_key)
+            .outerjoin(videos, of_video)
+            .where(old)
+            .distinct()
+        ).all()
+    keys = [folder.partition_key for folder in folders if folder.partition_key is not None]
+    still = wanted(keys) if keys else ()
+    count = 0
+    for folder in folders:
+        if folder.partition_key in still:
+            continue
+        with engine_for(url).begin() as connection:
+            count += connection.execute(
+                sa.delete(table).where(
+                    old,
+                    table.c.tenant == folder.tenant,
+                    table.c.results_name == folder.results_name,
+                )
+            ).rowcount
+    return count
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ arrived, and says on request how many it has. So after a cut connection, or in a
 what had not arrived is sent again.
 """
 
+import functools
 import json
 import mimetypes
 import os
@@ -18,6 +19,7 @@ from resources.drive import DriveUnavailable, Progress
 from resources.google_drive.answers import Kind
 from resources.google_drive.api import GoogleApi, Refused
 from resources.google_drive.upload_ledger import Upload, UploadLedger
+from resources.usage_meter import drive_meter
 
 # By which a file that tailor has put there is known again; other apps do not see it.
 OWN_MARK = {"tailor": "result"}
@@ -67,9 +69,7 @@ class Uploader:
     # ------------------------------------------------------------------ in one request
 
     def _put_small(self, upload: Upload, parent_id: str, source: Path) -> dict[str, Any]:
-        from googleapiclient.http import MediaInMemoryUpload
-
-        media = MediaInMemoryUpload(
+        media = _small_media()(
             source.read_bytes(), mimetype=_type_of(upload.content.relative), resumable=False
         )
         try:
@@ -230,9 +230,24 @@ class _Rest:
     def read(self, count: int = -1) -> bytes:
         block = self._stream.read(count)
         self._at += len(block)
+        drive_meter.add(bytes_uploaded=len(block))
         if self._progress is not None and block:
             self._progress(self._at, self._size)
         return block
+
+
+@functools.cache
+def _small_media() -> type[Any]:
+    """A content in memory that counts its bytes each time a request is made of them."""
+    from googleapiclient.http import MediaInMemoryUpload
+
+    class Counted(MediaInMemoryUpload):
+        def getbytes(self, begin: int, length: int) -> bytes:
+            content: bytes = super().getbytes(begin, length)
+            drive_meter.add(bytes_uploaded=len(content))
+            return content
+
+    return Counted
 
 
 def _about(upload: Upload, parent_id: str) -> dict[str, Any]:

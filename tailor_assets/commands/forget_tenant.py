@@ -6,10 +6,13 @@ Nothing in the tenant's Drive is touched: what is there is theirs.
 import dagster as dg
 
 from resources.artifact_store import ArtifactStore
+from resources.notifications.outbox import forget_notifications
 from resources.sam2_client import remove_checkpoints_of
 from resources.settings import Settings
 from resources.video_registry import VideoRegistry
-from sensors.drive_inbox import PARTITION_TAG, TENANT_TAG
+from run_queue.job_ledger import TENANT_TAG
+from run_queue.retention import forget_tenant_jobs
+from sensors.drive_inbox import PARTITION_TAG
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.partitions import videos
 
@@ -47,5 +50,7 @@ def forget_tenant(
         instance.delete_dynamic_partition(str(videos.name), key)
     remove_checkpoints_of(settings.home / "checkpoints", keys)
     remove_parts(settings.home / "incoming", tenant, registry.file_ids_of(tenant))
+    forget_tenant_jobs(registry.database_url, tenant, runs)
+    forget_notifications(registry.database_url, tenant)
     registry.forget(tenant)
     return len(keys)

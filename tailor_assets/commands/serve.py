@@ -10,7 +10,7 @@ from tailor_assets.compute.errors import PermanentProblem
 _LOOK_EVERY_S = 1.0
 
 
-def serve(*, port: int, gpus: int) -> None:
+def serve(*, port: int, gpus: int, metrics_port: int) -> None:
     """Run until Ctrl-C or SIGTERM. Raises PermanentProblem when it cannot start or go on."""
     from tailor_assets.services.start import start_services
 
@@ -23,6 +23,7 @@ def serve(*, port: int, gpus: int) -> None:
             postgres_url=settings.postgres_url,
             port=port,
             gpus=gpus,
+            metrics_port=metrics_port,
             report=status.update,
         ) as running,
     ):
@@ -30,8 +31,7 @@ def serve(*, port: int, gpus: int) -> None:
         console.print(f"[bold]tailor is up: {running.web_url}[/]")
         console.print(_where_to_put_videos(settings))
         console.print(f"Logs: {settings.home / 'logs'}. Ctrl-C stops.")
-        if settings.drive == "google":
-            _encrypt_anew(running.postgres_url)
+        _encrypt_anew(running.postgres_url, drives=settings.drive == "google")
         while True:
             running.check()
             time.sleep(_LOOK_EVERY_S)
@@ -49,8 +49,13 @@ def _where_to_put_videos(settings: Settings) -> str:
     )
 
 
-def _encrypt_anew(url: str) -> None:
+def _encrypt_anew(url: str, *, drives: bool) -> None:
     """With the first of the keys, so that an old one can leave the environment."""
+    from resources.notifications.preferences import relock_webhooks
+
+    relock_webhooks(url)
+    if not drives:
+        return
     from resources.google_drive.accounts import DriveAccounts
     from resources.google_drive.token_box import token_box
     from resources.google_drive.upload_ledger import relock_sessions

@@ -44,10 +44,6 @@ class Health:
         """Create or migrate Dagster's own tables, here once rather than in three children at once."""
         self._instance.upgrade()
 
-    def set_pool_limit(self, pool: str, limit: int) -> None:
-        """Places in a pool, for all runs."""
-        self._instance.event_log_storage.set_concurrency_slots(pool, limit)
-
     def daemon_is_alive(self, *, since: float) -> bool:
         """Whether every daemon that the instance requires has said so since (Unix seconds)."""
         beats = self._instance.get_daemon_heartbeats()

@@ -43,8 +43,17 @@ class Service:
     command: Sequence[str]
     log: Path
     before_start: Callable[[], None] | None = None
+    is_vital: bool = True
+    """Whether tailor ends where it cannot be kept alive."""
     process: subprocess.Popen[bytes] | None = None
     deaths: deque[float] = field(default_factory=lambda: deque(maxlen=_MAX_DEATHS))
+
+
+def _dies_too_often(service: Service) -> bool:
+    return (
+        len(service.deaths) == _MAX_DEATHS
+        and time.monotonic() - service.deaths[0] < _DEATHS_WITHIN_SECONDS
+    )
 
 
 class Services:
@@ -162,13 +171,12 @@ class Services:
             for service in self._services:
                 if service.process is None or service.process.poll() is None:
                     continue
+                if not service.is_vital and _dies_too_often(service):
+                    continue
                 # Its group may still have members: run processes outlive their code server. They
                 # are left to finish, and stay known by the old group, because they end with us.
                 service.deaths.append(time.monotonic())
-                if (
-                    len(service.deaths) == _MAX_DEATHS
-                    and service.deaths[-1] - service.deaths[0] < _DEATHS_WITHIN_SECONDS
-                ):
+                if service.is_vital and _dies_too_often(service):
                     self.problem = (
                         f"The {service.name} ended {_MAX_DEATHS} times within "
                         f"{_DEATHS_WITHIN_SECONDS:.0f} s; the end of {service.log} says:\n"
@@ -184,6 +192,10 @@ class Services:
                 # Its writer keeps it open, for appending: emptied, not moved.
                 shutil.copyfile(log, log.with_suffix(".log.1"))
                 os.truncate(log, 0)
+        for log in self._logs.glob("*.jsonl"):
+            if log.stat().st_size > _MAX_LOG_BYTES:
+                # Its writers open it for each line: moved, and none is lost.
+                os.replace(log, log.with_suffix(".jsonl.1"))
 
     def _forget_empty_groups(self) -> None:
         # Soon, because the number of an empty group may be given to a stranger.

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from resources.audit.deployment import record_start
 from resources.database import migrate, with_driver
-from resources.settings import PROJECT_ROOT
+from resources.settings import PROJECT_ROOT, log_format
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.services.health import Health, open_instance
 from tailor_assets.services.postgres import embedded_postgres, running_url
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 CODE_SERVER = "code server"
 DAEMON = "daemon"
 WEBSERVER = "webserver"
+MONITORING = "monitoring"
 
 TAILOR_CODE = ("--module-name", "tailor_assets.definitions")
 
@@ -69,6 +71,7 @@ def start_services(
     port: int = 3000,
     host: str = "127.0.0.1",
     gpus: int = 1,
+    metrics_port: int = 0,
     code: Sequence[str] = TAILOR_CODE,
     environment: Mapping[str, str] | None = None,
     report: Callable[[str], None] = lambda _: None,
@@ -76,8 +79,9 @@ def start_services(
     """Start PostgreSQL, code server, daemon and webserver; end them all when the block ends.
 
     ``home`` holds the database, the logs and Dagster's folder, and is locked. ``postgres_url``: use
-    this server instead of one of our own. ``gpus``: places in the pool ``gpu``. ``code``: options
-    of ``dagster api grpc`` that name the definitions. ``environment``: additions for the children.
+    this server instead of one of our own. ``gpus``: places in the pool ``gpu``. ``metrics_port``: of
+    the monitoring service, on the same host; 0: none. ``code``: options of ``dagster api grpc`` that
+    name the definitions. ``environment``: additions for the children.
     ``report`` gets a few words at each stage. SIGTERM ends the block as Ctrl-C does
     (KeyboardInterrupt), where the caller is the main thread.
 
@@ -92,7 +96,9 @@ def start_services(
         signals = _Signals()
         stack.enter_context(signals.handled())
         lock = stack.enter_context(_only_one(home, web_url))
-        _require_free_port(host, port)
+        _require_free_port(host, port, "web page", "--port")
+        if metrics_port:
+            _require_free_port(host, metrics_port, "metrics page", "--metrics-port")
         sockets = socket_folder(dagster_home, _CODE_SOCKET)
         make_socket_folder(sockets)
         stack.callback(remove_socket_folder, sockets, dagster_home)
@@ -131,13 +137,18 @@ def start_services(
         stack.callback(setattr, signals, "ending", True)
 
         # The slowest to start, and the only one that needs no tables to do so.
+        from run_queue.gpu_pool import set_gpus
+        from run_queue.pauses import pauses
+
         report("loading the pipeline")
         services.start(_code_server(code, grpc_socket, logs))
         migrate(postgres_url)
+        record_start(postgres_url, dagster_home / "dagster.yaml")
         instance = stack.enter_context(open_instance(dagster_home, postgres_url))
         health = Health(instance, web_url)
         health.create_dagster_tables()
-        health.set_pool_limit("gpu", gpus)
+        # A pause for heat outlives a restart: its guard gives the places when the GPU is cool.
+        set_gpus(instance, gpus, paused="heat" in pauses(postgres_url))
         started_at = time.time()
         _wait("code server", lambda: grpc_socket.exists(), services)
         report("starting the daemon and the web page")
@@ -146,17 +157,38 @@ def start_services(
             Service(
                 DAEMON,
                 # At its usual level it writes two lines for each look of each sensor, 10 MB a day.
-                _python("dagster._daemon", "run", "--log-level", "warning", *workspace),
+                _python(
+                    "dagster._daemon", "run", "--log-level", "warning", *_log_options(), *workspace
+                ),
                 logs / "daemon.log",
             )
         )
         services.start(
             Service(
                 WEBSERVER,
-                _python("dagster_webserver", "--host", host, "--port", str(port), *workspace),
+                _python(
+                    "dagster_webserver",
+                    "--host",
+                    host,
+                    "--port",
+                    str(port),
+                    *_log_options(),
+                    *workspace,
+                ),
                 logs / "webserver.log",
             )
         )
+        if metrics_port:
+            services.start(
+                Service(
+                    MONITORING,
+                    _python(
+                        "tailor_assets.monitoring", "--host", host, "--port", str(metrics_port)
+                    ),
+                    logs / "monitoring.log",
+                    is_vital=False,
+                )
+            )
         _wait("webserver", health.webserver_answers, services)
         health.require_loaded_code(logs / "code_server.log")
         _wait("daemon", lambda: health.daemon_is_alive(since=started_at), services)
@@ -186,11 +218,16 @@ def _python(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", module, *arguments]
 
 
+def _log_options() -> list[str]:
+    """How Dagster's services write their logs."""
+    return ["--log-format", log_format()]
+
+
 def _code_server(code: Sequence[str], grpc_socket: Path, logs: Path) -> Service:
     return Service(
         CODE_SERVER,
         # One, shared: left to themselves, daemon and webserver would each start one of their own.
-        _python("dagster", "api", "grpc", "--socket", str(grpc_socket), *code),
+        _python("dagster", "api", "grpc", "--socket", str(grpc_socket), *_log_options(), *code),
         logs / "code_server.log",
         # A killed server leaves its socket, and the next one cannot bind to it.
         before_start=lambda: grpc_socket.unlink(missing_ok=True),
@@ -246,7 +283,7 @@ def _only_one(home: Path, web_url: str) -> Iterator[int]:
         yield file.fileno()
 
 
-def _require_free_port(host: str, port: int) -> None:
+def _require_free_port(host: str, port: int, what: str, option: str) -> None:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         # As the webserver will: a port whose last connections are closing is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -254,8 +291,8 @@ def _require_free_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise PermanentProblem(
-                f"The web page cannot use port {port} on {host} ({error.strerror}); "
-                "choose another with --port."
+                f"The {what} cannot use port {port} on {host} ({error.strerror}); "
+                f"choose another with {option}."
             ) from None
 
 

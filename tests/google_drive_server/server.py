@@ -250,6 +250,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind != "media":
             raise ApiError(400, "invalid", f"There is no uploadType {kind!r}.")
         api.discovery.check_body(method, about)
+        self._moved_up(len(content))
         if fault.corrupt and content:
             content = bytes([content[0] ^ 1]) + content[1:]
         file = uploads.at_once(who, method, found, query, about, content, mime)

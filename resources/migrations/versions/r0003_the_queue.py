@@ -42,10 +42,15 @@ def upgrade() -> None:
     )
     op.create_index("jobs_by_state", "jobs", ["state"], schema=SCHEMA)
     op.create_index("jobs_by_partition", "jobs", ["partition_key"], schema=SCHEMA)
+    op.create_index("jobs_by_finish", "jobs", ["finished_at"], schema=SCHEMA)
     op.create_table(
         "job_runs",
         sa.Column("run_id", sa.Text, primary_key=True),
         sa.Column("job_id", sa.Text, nullable=False),
+        sa.Column("job_name", sa.Text, nullable=False, server_default=""),
+        sa.Column("partition_key", sa.Text),
+        sa.Column("tenant", sa.Text, nullable=False, server_default=""),
+        sa.Column("queue", sa.Text, nullable=False, server_default="cpu"),
         sa.Column("attempt", sa.Integer, nullable=False),
         sa.Column("status", sa.Text, nullable=False),
         sa.Column("queued_at", _TIME, nullable=False),
@@ -68,6 +73,7 @@ def upgrade() -> None:
     )
     op.create_index("job_runs_by_job", "job_runs", ["job_id"], schema=SCHEMA)
     op.create_index("job_runs_by_finish", "job_runs", ["finished_at"], schema=SCHEMA)
+    op.create_index("job_runs_by_dequeue", "job_runs", ["dequeued_at"], schema=SCHEMA)
     op.create_table(
         "run_leases",
         sa.Column("run_id", sa.Text, primary_key=True),

@@ -1,0 +1,182 @@
+"""A worker's word that it lives: one row per run at work, renewed every few seconds.
+
+On the machine of the daemon a worker's process can be looked at, and nothing else is asked. Of a
+worker on another machine nobody can know more than that it has not been heard of; so its lease runs
+out, and the worker sees to it that it has stopped before somebody takes its place (Gray and
+Cheriton, "Leases", 1989). Times are the database's, because machines' clocks differ.
+"""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from resources.boot import boot_id
+from resources.database import engine_for, insert_for
+from run_queue.job_tables import run_leases_table
+from run_queue.machine import birth, host_name
+
+LEASE_SECONDS = 25
+RENEW_EVERY_S = 5.0
+# A worker elsewhere stops so long before its lease ends, if it cannot renew it.
+_MARGIN_S = 5.0
+
+logger = logging.getLogger("tailor.queue")
+
+
+@dataclass(frozen=True)
+class Lease:
+    """``is_current``: it has not run out, by the database's clock."""
+
+    run_id: str
+    host: str
+    boot_id: str
+    pid: int
+    process_started_at: float
+    is_current: bool
+    revoked: bool
+
+
+def lease_of(url: str, run_id: str) -> Lease | None:
+    """The lease of a run's worker; None where none was ever taken."""
+    with engine_for(url).begin() as connection:
+        row = connection.execute(_leases().where(run_leases_table.c.run_id == run_id)).first()
+    return Lease(*row) if row is not None else None
+
+
+def leases_on(url: str, host: str) -> list[Lease]:
+    """All leases of workers on a machine."""
+    with engine_for(url).begin() as connection:
+        rows = connection.execute(_leases().where(run_leases_table.c.host == host)).all()
+    return [Lease(*row) for row in rows]
+
+
+def _leases() -> sa.Select[tuple[str, str, str, int, float, bool, bool]]:
+    table = run_leases_table
+    return sa.select(
+        table.c.run_id,
+        table.c.host,
+        table.c.boot_id,
+        table.c.pid,
+        table.c.process_started_at,
+        table.c.expires_at > sa.func.now(),
+        table.c.revoked,
+    )
+
+
+def revoke(url: str, run_id: str) -> None:
+    """Say that the run is given up: a worker that still lives stops at its next renewal."""
+    with engine_for(url).begin() as connection:
+        connection.execute(
+            sa.update(run_leases_table)
+            .where(run_leases_table.c.run_id == run_id)
+            .values(revoked=True)
+        )
+
+
+def release(url: str, run_id: str) -> None:
+    """Forget a lease."""
+    with engine_for(url).begin() as connection:
+        connection.execute(sa.delete(run_leases_table).where(run_leases_table.c.run_id == run_id))
+
+
+def stop_this_process() -> None:
+    """At once and without a word: its run is somebody else's, and its log is not to say otherwise.
+
+    The segmentation worker sees that its parent is gone, and ends with what it has committed.
+    """
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Heartbeat:
+    """Renews this process's lease of a run, in a thread of its own."""
+
+    def __init__(
+        self,
+        url: str,
+        run_id: str,
+        *,
+        watched_from_here: bool,
+        stop: Callable[[], None] = stop_this_process,
+    ) -> None:
+        """``watched_from_here``: the daemon is on this machine and looks at the process itself."""
+        self._url, self._run_id = url, run_id
+        self._watched_from_here, self._stop = watched_from_here, stop
+        self._renewed_at = time.monotonic()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+
+    def start(self) -> None:
+        """Take the lease and go on renewing it. A database that is away is tried again."""
+        self._renew()
+        self._thread.start()
+
+    def end(self) -> None:
+        """Renew no more, and give the lease back."""
+        self._over.set()
+        self._thread.join()
+        try:
+            release(self._url, self._run_id)
+        except sa.exc.SQLAlchemyError:
+            logger.warning("The lease of run %s could not be given back.", self._run_id)
+
+    def _beat(self) -> None:
+        while not self._over.wait(RENEW_EVERY_S):
+            if self._renew():
+                continue
+            unheard = time.monotonic() - self._renewed_at
+            if not self._watched_from_here and unheard > LEASE_SECONDS - _MARGIN_S:
+                logger.error(
+                    "Run %s stops: the database has not answered for %.0f s, and its place may be "
+                    "taken by another.",
+                    self._run_id,
+                    unheard,
+                )
+                self._stop()
+                return
+
+    def _renew(self) -> bool:
+        table = run_leases_table
+        expires = sa.func.now() + sa.text(f"interval '{LEASE_SECONDS} seconds'")
+        try:
+            with engine_for(self._url).begin() as connection:
+                values = {
+                    "host": host_name(),
+                    "boot_id": boot_id(),
+                    "pid": os.getpid(),
+                    "process_started_at": birth(os.getpid()),
+                    "expires_at": expires,
+                }
+                statement = insert_for(connection)(table).values(run_id=self._run_id, **values)
+                taken = connection.execute(
+                    statement.on_conflict_do_update(
+                        index_elements=["run_id"],
+                        set_=values,
+                        where=sa.not_(table.c.revoked),
+                    )
+                )
+        except sa.exc.SQLAlchemyError as error:
+            logger.warning("The lease of run %s was not renewed: %s", self._run_id, error)
+            return False
+        self._renewed_at = time.monotonic()
+        if taken.rowcount == 0:
+            logger.error("Run %s was given up meanwhile, so it stops here.", self._run_id)
+            self._stop()
+        return True
+
+
+@contextmanager
+def held_lease(url: str, run_id: str, *, watched_from_here: bool) -> Iterator[None]:
+    """Hold the lease of a run while this block runs."""
+    heartbeat = Heartbeat(url, run_id, watched_from_here=watched_from_here)
+    heartbeat.start()
+    try:
+        yield
+    finally:
+        heartbeat.end()

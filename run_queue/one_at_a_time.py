@@ -1,0 +1,22 @@
+"""Work that only one process does at a time, on whichever host: a PostgreSQL advisory lock."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+
+from resources.database import engine_for
+
+# Any numbers of ours, as in resources/database.py.
+RECONCILER_LOCK = 0x7A112
+RETENTION_LOCK = 0x7A113
+
+
+@contextmanager
+def only_one(url: str, lock: int) -> Iterator[bool]:
+    """Whether this is the only one; who is not must not do the work.
+
+    The lock ends with the block, or with the process.
+    """
+    with engine_for(url).begin() as connection:
+        yield bool(connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(lock))).scalar())

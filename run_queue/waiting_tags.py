@@ -1,0 +1,55 @@
+"""Tags of queued runs that say what each waits for, its place and when it is likely to start.
+
+For whoever looks at the list of runs in the web page. Only the first in line, and only now and then:
+to write a tag costs more than to start a run is worth.
+"""
+
+import time
+
+from dagster import DagsterInstance
+
+from run_queue.admission import situation
+from run_queue.explain import estimated_start, waits_for
+from run_queue.places import places_of
+from run_queue.shares import Expectations
+
+WAITS_FOR_TAG = "tailor/waits_for"
+POSITION_TAG = "tailor/position"
+ESTIMATED_START_TAG = "tailor/estimated_start"
+
+_SHOWN_EVERY_S = 15.0
+_SHOWN = 30
+
+
+class WaitingTags:
+    """What the runs' tags say by now."""
+
+    def __init__(self, url: str, expectations: Expectations) -> None:
+        """``url`` is the database's."""
+        self._url, self._expectations = url, expectations
+        self._shown: dict[str, dict[str, str]] = {}
+        self._shown_at = 0.0
+
+    def show(self, instance: DagsterInstance) -> None:
+        """Every 15 s, bring the tags of the first 30 of each queue up to date."""
+        if time.monotonic() - self._shown_at < _SHOWN_EVERY_S:
+            return
+        self._shown_at = time.monotonic()
+        now = situation(self._url, self._expectations)
+        places = places_of(instance)
+        there: dict[str, dict[str, str]] = {}
+        for line in now.line.values():
+            for place in [one for one in line if one.state == "queued"][:_SHOWN]:
+                if place.run_id is None:
+                    continue
+                start = estimated_start(self._url, place, self._expectations, places)
+                reasons = waits_for(self._url, now, place, places)
+                tags = {
+                    WAITS_FOR_TAG: "; ".join(reasons[:2]),
+                    POSITION_TAG: str(place.position),
+                    ESTIMATED_START_TAG: start.strftime("%Y-%m-%dT%H:%MZ") if start else "unknown",
+                }
+                if self._shown.get(place.run_id) != tags:
+                    instance.add_run_tags(place.run_id, tags)
+                there[place.run_id] = tags
+        self._shown = there
