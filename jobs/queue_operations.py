@@ -8,32 +8,34 @@ from collections.abc import Callable
 from typing import Literal
 
 import dagster as dg
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from resources.video_registry import VideoRegistry
 from run_queue import operations
 from run_queue.failure import permanent_failure
 from tailor_assets.compute.errors import PermanentProblem
 
+_MOST_JOBS = 1000
+
 
 class _Signed(dg.Config):
     """Who does it and why; both are kept in the audit."""
 
-    who: str = Field(min_length=1, max_length=100, description="Your name.")
-    why: str = Field(min_length=1, max_length=500, description="Why, in a few words.")
+    who: str = Field(description="Your name.")
+    why: str = Field(description="Why, in a few words.")
 
-    @field_validator("who", "why")
-    @classmethod
-    def _says_something(cls, text: str) -> str:
-        if not text.strip():
-            raise ValueError("say something: it is kept in the audit")
-        return text.strip()
+    def require_sense(self) -> None:
+        """Raises PermanentProblem. A check of the field's would end in a traceback, and be retried."""
+        for name, text, longest in (("who", self.who, 100), ("why", self.why, 500)):
+            if not 0 < len(text.strip()) <= longest:
+                raise PermanentProblem(
+                    f"`{name}` is empty or longer than {longest} characters: it is kept in the audit, "
+                    "so say it in a few words."
+                )
 
 
 class _SomeJobs(_Signed):
     jobs: list[str] = Field(
-        min_length=1,
-        max_length=1000,
         description="Ids of runs or jobs (8 characters are enough), or partition keys of videos.",
     )
 
@@ -68,7 +70,7 @@ class ResumeQueue(_Signed):
 def _cancel(context: dg.OpExecutionContext, config: CancelRuns, registry: VideoRegistry) -> None:
     _each(
         context,
-        config.jobs,
+        config,
         lambda name: operations.cancel(
             registry.database_url, context.instance, name, who=config.who, why=config.why
         ),
@@ -79,7 +81,7 @@ def _cancel(context: dg.OpExecutionContext, config: CancelRuns, registry: VideoR
 def _retry(context: dg.OpExecutionContext, config: RetryRuns, registry: VideoRegistry) -> None:
     _each(
         context,
-        config.jobs,
+        config,
         lambda name: operations.retry(registry.database_url, name, who=config.who, why=config.why),
     )
 
@@ -90,7 +92,7 @@ def _reprioritise(
 ) -> None:
     _each(
         context,
-        config.jobs,
+        config,
         lambda name: operations.reprioritise(
             registry.database_url,
             context.instance,
@@ -104,22 +106,29 @@ def _reprioritise(
 
 @dg.op(name="pause_queue_op")
 def _pause(context: dg.OpExecutionContext, config: PauseQueue, registry: VideoRegistry) -> None:
+    _check(context, config)
     said = operations.pause_queue(registry.database_url, who=config.who, why=config.why)
     context.log.info(said)
 
 
 @dg.op(name="resume_queue_op")
 def _resume(context: dg.OpExecutionContext, config: ResumeQueue, registry: VideoRegistry) -> None:
+    _check(context, config)
     said = operations.resume_queue(
         registry.database_url, who=config.who, why=config.why, what=config.what
     )
     context.log.info(said)
 
 
-def _each(context: dg.OpExecutionContext, names: list[str], do: Callable[[str], str]) -> None:
+def _each(context: dg.OpExecutionContext, config: _SomeJobs, do: Callable[[str], str]) -> None:
     """Do it to all of them; what could not be done is said at the end, and fails the run."""
+    _check(context, config)
+    if not 0 < len(config.jobs) <= _MOST_JOBS:
+        permanent_failure(
+            context, f"`jobs` has {len(config.jobs)} entries: give 1 to {_MOST_JOBS} of them."
+        )
     problems = []
-    for name in names:
+    for name in config.jobs:
         try:
             context.log.info(do(name))
         except PermanentProblem as problem:
@@ -127,8 +136,17 @@ def _each(context: dg.OpExecutionContext, names: list[str], do: Callable[[str], 
             context.log.error(str(problem))
     if problems:
         permanent_failure(
-            context, f"{len(names) - len(problems)} of {len(names)} were done. {' '.join(problems)}"
+            context,
+            f"{len(config.jobs) - len(problems)} of {len(config.jobs)} were done. "
+            f"{' '.join(problems)}",
         )
+
+
+def _check(context: dg.OpExecutionContext, config: _Signed) -> None:
+    try:
+        config.require_sense()
+    except PermanentProblem as problem:
+        permanent_failure(context, str(problem))
 
 
 @dg.job(description="Cancel jobs that wait or run: what they hold is free within a minute.")

@@ -4,7 +4,7 @@ Dagster's queue is kept short, because what is in it costs the daemon at every l
 order there is remade from few. It is never so short that a place stays free.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from resources.database import engine_for
+from run_queue.fairness import URGENT
 from run_queue.job_tables import (
     UNFINISHED_STATES,
     job_runs_table,
@@ -25,7 +26,7 @@ from run_queue.shares import Expectations
 # With more than so many in Dagster's queue admission pauses, until there are no more than so many.
 PAUSE_ABOVE = 50
 RESUME_AT = 40
-# So many jobs of a tenant may wait in Dagster's queue: always enough for the next free place.
+# So many jobs of a tenant may wait in each of Dagster's queues: always enough for the next free place.
 AHEAD_PER_TENANT = 8
 AT_A_TIME = 25
 
@@ -71,31 +72,31 @@ def admit(situation: Situation) -> tuple[list[Place], dict[str, str]]:
     """Jobs to bring to Dagster's queue, best first, and why each of the others is not among them."""
     admitted: list[Place] = []
     reasons: dict[str, str] = {}
-    room = max(PAUSE_ABOVE + 1 - situation.depth, 0)
+    room = max(PAUSE_ABOVE - situation.depth, 0)
     present = set(situation.present)
     busy = set(situation.busy_partitions)
-    waiting: dict[str, list[int]] = defaultdict(list)
-    for places in situation.line.values():
-        for place in places:
-            if place.state == "queued":
-                waiting[place.tenant].append(place.priority)
     today, month = Counter(situation.began_today), Counter(situation.began_this_month)
     for queue, places in situation.line.items():
+        before: Counter[str] = Counter()
         for place in places:
+            if place.state == "queued":
+                before[place.tenant] += 1
             if place.state != "pending":
                 continue
             quota = situation.quotas.get(place.tenant, NO_LIMITS)
-            before = [one for one in waiting[place.tenant] if one <= place.priority]
-            why = _held_by_pause(situation, queue, place, present)
+            # Who has nothing there gets one in all the same, or a thousand runs of somebody else's
+            # would keep others out until nearly all of them are done. What is urgent does not wait.
+            is_exempt = place.tenant not in present or place.priority == URGENT
+            why = _held_by_pause(situation, queue, is_exempt)
             if not why and place.partition_key in busy:
                 why = "another job of this video has to end first"
             if not why and queue == "gpu" and _reached(quota.per_day, today[place.tenant]):
                 why = f"{place.tenant} has begun its {quota.per_day} jobs of today (UTC)"
             if not why and queue == "gpu" and _reached(quota.per_month, month[place.tenant]):
                 why = f"{place.tenant} has begun its {quota.per_month} jobs of this month (UTC)"
-            if not why and len(before) >= AHEAD_PER_TENANT:
-                why = f"{len(before)} jobs of {place.tenant} are before it in Dagster's queue"
-            if not why and not room and place.tenant in present:
+            if not why and before[place.tenant] >= AHEAD_PER_TENANT:
+                why = f"{before[place.tenant]} jobs of {place.tenant} are before it in Dagster's queue"
+            if not why and not room and not is_exempt:
                 why = "Dagster's queue is full"
             if not why and len(admitted) == AT_A_TIME:
                 why = "it comes next"
@@ -105,7 +106,7 @@ def admit(situation: Situation) -> tuple[list[Place], dict[str, str]]:
             admitted.append(place)
             room = max(room - 1, 0)
             present.add(place.tenant)
-            waiting[place.tenant].append(place.priority)
+            before[place.tenant] += 1
             if place.partition_key is not None:
                 busy.add(place.partition_key)
             if queue == "gpu":
@@ -114,7 +115,7 @@ def admit(situation: Situation) -> tuple[list[Place], dict[str, str]]:
     return admitted, reasons
 
 
-def _held_by_pause(situation: Situation, queue: str, place: Place, present: set[str]) -> str | None:
+def _held_by_pause(situation: Situation, queue: str, is_exempt: bool) -> str | None:
     held = situation.pauses.get("operator")
     if held is not None:
         return f"{held.who} has paused the queue: {held.why}"
@@ -122,11 +123,7 @@ def _held_by_pause(situation: Situation, queue: str, place: Place, present: set[
     if heat is not None and queue == "gpu":
         return heat.why
     depth = situation.pauses.get("depth")
-    # Who has nothing there gets one in all the same, or a thousand of somebody else's would keep
-    # others out until nearly all of them are done.
-    if depth is not None and place.tenant in present:
-        return depth.why
-    return None
+    return depth.why if depth is not None and not is_exempt else None
 
 
 def _reached(limit: int | None, count: int) -> bool:

@@ -20,6 +20,7 @@ from dagster._serdes import ConfigurableClassData
 from resources.settings import load_settings
 from run_queue.failure import MAX_RETRIES_TAG, PERMANENT_FAILURE_TAG
 from run_queue.job_ledger import JOB_TAG, PRIORITY_TAG, Queue, register_run
+from run_queue.steady_clock import AtMost, run_daemons_by_a_steady_clock
 
 QUEUE_TAG = "tailor/queue"
 GPU_QUEUE: Queue = "gpu"
@@ -50,7 +51,7 @@ def look_for_due_sensors_every(seconds: float) -> None:
     """
     from dagster._daemon import sensor
 
-    sensor.MIN_INTERVAL_LOOP_TIME = seconds  # type: ignore[assignment]
+    sensor.MIN_INTERVAL_LOOP_TIME = AtMost(seconds)  # type: ignore[assignment]
 
 
 def database_url() -> str:
@@ -61,13 +62,15 @@ def database_url() -> str:
 def use_our_daemons() -> None:
     """Have this process, if it is the daemon, start runs in our order and retries after our delay.
 
-    Dagster names the classes of its daemons in one module, and has no setting for them.
+    Dagster names the classes of its daemons in one module, and has no setting for them. Their waits
+    are measured by a clock that nobody sets, too.
     """
     from dagster._daemon import controller
 
     from run_queue.queue_daemon import TailorQueueDaemon
     from run_queue.retry_daemon import RetryDaemon
 
+    run_daemons_by_a_steady_clock()
     controller.QueuedRunCoordinatorDaemon = TailorQueueDaemon  # type: ignore
     controller.EventLogConsumerDaemon = RetryDaemon  # type: ignore
 

@@ -153,6 +153,18 @@ def _note(
                 .where(jobs.c.job_id == job.job_id)
                 .values(**_job_values(state, change, cause, values.get("finished_at")))
             )
+        if state == "completed" and job.partition_key is not None:
+            # What was parked before, of the same video and kind, has been made all the same.
+            connection.execute(
+                sa.update(jobs)
+                .where(
+                    jobs.c.partition_key == job.partition_key,
+                    jobs.c.job_name == job.job_name,
+                    jobs.c.state == "parked",
+                    jobs.c.accepted_at < job.accepted_at,
+                )
+                .values(state="cancelled", cause=f"job {job.job_id[:8]} has made it since")
+            )
     if state == "parked":
         _tell(url, job, cause or "")
     return True

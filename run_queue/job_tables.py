@@ -133,7 +133,8 @@ tenant_quotas_table = sa.Table(
     "tenant_quotas",
     metadata,
     sa.Column("tenant", sa.Text, primary_key=True),
-    # Jobs in Dagster's queue or under way, jobs accepted a day and a month (UTC); null: no limit.
+    # Jobs under way at a time, and jobs that come to the GPU queue a day and a month (UTC); null: no
+    # limit.
     sa.Column("concurrent", sa.Integer),
     sa.Column("per_day", sa.Integer),
     sa.Column("per_month", sa.Integer),

@@ -18,7 +18,7 @@ from dagster._core.storage.tags import GRPC_INFO_TAG, HIDDEN_TAG_PREFIX
 
 from resources.boot import boot_id
 from run_queue.coordinator import database_url
-from run_queue.leases import LEASE_SECONDS, Lease, lease_of, revoke
+from run_queue.leases import LEASE_SECONDS, Lease, lease_of, promise, revoke
 from run_queue.machine import host_name, is_alive, is_the_same
 
 # Dagster's prefix for tags that its web page does not show: nobody looks for these.
@@ -38,6 +38,11 @@ class TailorRunLauncher(DefaultRunLauncher):
 
     def launch_run(self, context: LaunchRunContext) -> None:
         """Start the run, noting on which machine and boot."""
+        promise(
+            database_url(),
+            context.dagster_run.run_id,
+            self._instance.run_monitoring_start_timeout_seconds,
+        )
         # Before the start, so that a crash right after it leaves a run that can be judged.
         self._instance.add_run_tags(
             context.dagster_run.run_id,
@@ -60,11 +65,13 @@ class TailorRunLauncher(DefaultRunLauncher):
         self._note_an_answer()
         launched_on = run.tags.get(WORKER_HOST_TAG)
         launched_in = run.tags.get(WORKER_BOOT_TAG)
-        if lease is not None:
+        if lease is not None and lease.pid:
             return self._judge_by_lease(run, lease)
-        # It has not come so far as to take one, or it was ended while it gave it back.
+        # It has not come so far as to take one.
         if not _code_server_is_local(run.tags.get(GRPC_INFO_TAG)):
-            return _running("its process is on another machine and has not been heard of yet")
+            if lease is None or lease.is_current or not self._database_was_there_throughout():
+                return _running("its process is on another machine and has not been heard of yet")
+            return self._give_up(run, "its process on another machine was never heard of")
         if launched_in and launched_in != boot_id():
             if launched_on == host_name():
                 return _gone("the machine was started again since")

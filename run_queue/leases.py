@@ -8,10 +8,9 @@ Cheriton, "Leases", 1989). Times are the database's, because machines' clocks di
 
 import logging
 import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,13 +18,19 @@ import sqlalchemy as sa
 
 from resources.boot import boot_id
 from resources.database import engine_for, insert_for
-from run_queue.job_tables import run_leases_table
-from run_queue.machine import birth, host_name
+from run_queue.job_tables import job_runs_table, run_leases_table
+from run_queue.machine import birth, host_name, kill_tree
 
-LEASE_SECONDS = 25
-RENEW_EVERY_S = 5.0
+LEASE_SECONDS = 20
+RENEW_EVERY_S = 4.0
+# A run that is cancelled, or was taken for dead, has so long to end by itself: longer than the longest
+# honest end (TERM to the segmenter, 5 s, KILL, and the step's own clean-up).
+END_GRACE_S = 20.0
 # A worker elsewhere stops so long before its lease ends, if it cannot renew it.
 _MARGIN_S = 5.0
+
+# Dagster's own table, of which this is asked.
+_runs = sa.table("runs", sa.column("run_id"), sa.column("status"))
 
 logger = logging.getLogger("tailor.queue")
 
@@ -80,18 +85,31 @@ def revoke(url: str, run_id: str) -> None:
         )
 
 
-def release(url: str, run_id: str) -> None:
-    """Forget a lease."""
+def promise(url: str, run_id: str, seconds: int) -> None:
+    """Note that a worker is being started, which has to take its lease within so long."""
+    values = {
+        "host": "",
+        "boot_id": "",
+        "pid": 0,
+        "process_started_at": 0.0,
+        "expires_at": sa.func.now() + sa.text(f"interval '{seconds} seconds'"),
+    }
     with engine_for(url).begin() as connection:
-        connection.execute(sa.delete(run_leases_table).where(run_leases_table.c.run_id == run_id))
+        statement = insert_for(connection)(run_leases_table).values(run_id=run_id, **values)
+        connection.execute(statement.on_conflict_do_nothing(index_elements=["run_id"]))
+
+
+def forget(url: str, run_ids: Sequence[str]) -> None:
+    """Remove leases of runs that are over."""
+    with engine_for(url).begin() as connection:
+        connection.execute(
+            sa.delete(run_leases_table).where(run_leases_table.c.run_id.in_(run_ids))
+        )
 
 
 def stop_this_process() -> None:
-    """At once and without a word: its run is somebody else's, and its log is not to say otherwise.
-
-    The segmentation worker sees that its parent is gone, and ends with what it has committed.
-    """
-    os.kill(os.getpid(), signal.SIGKILL)
+    """At once and without a word: its run is somebody else's, and its log is not to say otherwise."""
+    kill_tree(os.getpid())
 
 
 class Heartbeat:
@@ -109,6 +127,7 @@ class Heartbeat:
         self._url, self._run_id = url, run_id
         self._watched_from_here, self._stop = watched_from_here, stop
         self._renewed_at = time.monotonic()
+        self._to_end_since: float | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
 
@@ -118,13 +137,9 @@ class Heartbeat:
         self._thread.start()
 
     def end(self) -> None:
-        """Renew no more, and give the lease back."""
+        """Renew no more. The lease stays: until the run has said that it is over, it may die yet."""
         self._over.set()
         self._thread.join()
-        try:
-            release(self._url, self._run_id)
-        except sa.exc.SQLAlchemyError:
-            logger.warning("The lease of run %s could not be given back.", self._run_id)
 
     def _beat(self) -> None:
         while not self._over.wait(RENEW_EVERY_S):
@@ -161,6 +176,14 @@ class Heartbeat:
                         where=sa.not_(table.c.revoked),
                     )
                 )
+                connection.execute(
+                    sa.update(job_runs_table)
+                    .where(job_runs_table.c.run_id == self._run_id, job_runs_table.c.host.is_(None))
+                    .values(host=host_name())
+                )
+                status = connection.execute(
+                    sa.select(_runs.c.status).where(_runs.c.run_id == self._run_id)
+                ).scalar()
         except sa.exc.SQLAlchemyError as error:
             logger.warning("The lease of run %s was not renewed: %s", self._run_id, error)
             return False
@@ -168,7 +191,18 @@ class Heartbeat:
         if taken.rowcount == 0:
             logger.error("Run %s was given up meanwhile, so it stops here.", self._run_id)
             self._stop()
+        if not self._is_to_end(status):
+            self._to_end_since = None
+        elif self._to_end_since is None:
+            self._to_end_since = time.monotonic()
+        elif time.monotonic() - self._to_end_since > END_GRACE_S:
+            logger.error("Run %s is over and has not ended, so it is ended.", self._run_id)
+            self._stop()
         return True
+
+    @staticmethod
+    def _is_to_end(status: str | None) -> bool:
+        return status in ("CANCELING", "CANCELED", "FAILURE", "SUCCESS")
 
 
 @contextmanager

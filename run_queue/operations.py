@@ -3,10 +3,12 @@
 Every function says in a sentence what it did. Doing the same again does no harm.
 """
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 from dagster import DagsterInstance, DagsterRunStatus
+from dagster._core.errors import DagsterUserCodeProcessError, DagsterUserCodeUnreachableError
 
 from run_queue.job_ledger import (
     PRIORITY_TAG,
@@ -34,7 +36,10 @@ def cancel(url: str, instance: DagsterInstance, name: str, *, who: str, why: str
     if job.run_id is not None:
         run = instance.get_run_by_id(job.run_id)
         if run is not None and not run.is_finished and run.status != DagsterRunStatus.CANCELING:
-            instance.run_coordinator.cancel_run(job.run_id)
+            # The code server, which would tell its worker, may be away: then the worker finds it out
+            # by itself, or is ended (reaper.py).
+            with contextlib.suppress(DagsterUserCodeUnreachableError, DagsterUserCodeProcessError):
+                instance.run_coordinator.cancel_run(job.run_id)
     _note(url, who, "job.cancelled", job, {"why": why})
     return f"{_short(job)} {'is cancelled' if waited else 'is being cancelled'}."
 

@@ -10,6 +10,8 @@ processor away from the one that is on it.
 import time
 from typing import TYPE_CHECKING
 
+from run_queue.steady_clock import wait_for_pools_by_a_steady_clock
+
 if TYPE_CHECKING:
     from dagster._core.execution.plan.instance_concurrency_context import (
         InstanceConcurrencyContext,
@@ -26,6 +28,7 @@ def poll_pools_every_second() -> None:
     """
     from dagster._core.execution.plan import instance_concurrency_context as waiting
 
+    wait_for_pools_by_a_steady_clock()
     waiting.MAX_CONCURRENCY_CLAIM_BLOCKED_INTERVAL = POOL_POLL_SECONDS
     waiting.InstanceConcurrencyContext.interval_to_next_pending_claim_check = (  # type: ignore[method-assign]
         _seconds_to_next_look
@@ -34,4 +37,4 @@ def poll_pools_every_second() -> None:
 
 def _seconds_to_next_look(self: "InstanceConcurrencyContext") -> float:
     due = self._pending_timeouts.values()
-    return max(0.0, min(due) - time.time()) if due and self._pending_claims else 0.0
+    return max(0.0, min(due) - time.monotonic()) if due and self._pending_claims else 0.0

@@ -4,20 +4,23 @@ A cancelled run ends its own worker within seconds. One that hangs, in a driver 
 does not, and Dagster then only says that it is over: the GPU would stay taken.
 """
 
-import contextlib
 import logging
 import time
 
-import psutil
+import sqlalchemy as sa
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
 from resources.boot import boot_id
-from run_queue.leases import Lease, leases_on, release
-from run_queue.machine import host_name, is_the_same
+from resources.database import engine_for
+from run_queue.job_tables import run_leases_table
+from run_queue.leases import Lease, forget, leases_on
+from run_queue.machine import host_name, is_the_same, kill_tree
 
-# Longer than the longest honest end: TERM to the segmenter, 5 s, KILL, and the step's own clean-up.
-CANCEL_GRACE_S = 20.0
-_OVER_GRACE_S = 20.0
+# Where a worker lives, its own heartbeat ends it after less (leases.py); this is for one that hangs.
+CANCEL_GRACE_S = 25.0
+_OVER_GRACE_S = 25.0
+# Of other machines nothing is known but that nobody renews the lease.
+_FORGOTTEN_AFTER = sa.text("interval '1 hour'")
 
 logger = logging.getLogger("tailor.queue")
 
@@ -25,50 +28,38 @@ logger = logging.getLogger("tailor.queue")
 def end_what_outlives_its_run(url: str, instance: DagsterInstance) -> list[str]:
     """Kill such workers of this machine, with all they have started; their runs' ids.
 
-    Leases of workers that have gone without giving them back are forgotten, where their run is over.
+    Leases of workers that have gone are forgotten, where their run is over.
     """
     leases = {lease.run_id: lease for lease in leases_on(url, host_name())}
-    if not leases:
-        return []
-    records = instance.get_run_records(RunsFilter(run_ids=list(leases)))
-    known = {record.dagster_run.run_id for record in records}
-    for run_id in leases.keys() - known:
-        _forget_if_gone(url, leases[run_id])
-    ended = []
+    records = instance.get_run_records(RunsFilter(run_ids=list(leases))) if leases else []
+    ended, gone = [], []
     for record in records:
         run = record.dagster_run
-        lease = leases[run.run_id]
+        lease = leases.pop(run.run_id)
         since = time.time() - record.update_timestamp.timestamp()
         is_late = (run.is_finished and since > _OVER_GRACE_S) or (
             run.status == DagsterRunStatus.CANCELING and since > CANCEL_GRACE_S
         )
-        if not is_late:
-            continue
-        if _is_here(lease):
+        if not _is_here(lease):
+            if run.is_finished:
+                gone.append(run.run_id)
+        elif is_late:
             logger.warning("Run %s is over; its process %d is ended.", run.run_id, lease.pid)
             kill_tree(lease.pid)
             ended.append(run.run_id)
-        elif run.is_finished:
-            release(url, run.run_id)
+    # What is left are leases of runs that have been deleted.
+    gone += [run_id for run_id, lease in leases.items() if not _is_here(lease)]
+    if gone:
+        forget(url, gone)
+    with engine_for(url).begin() as connection:
+        connection.execute(
+            sa.delete(run_leases_table).where(
+                run_leases_table.c.expires_at < sa.func.now() - _FORGOTTEN_AFTER,
+                run_leases_table.c.host != host_name(),
+            )
+        )
     return ended
 
 
 def _is_here(lease: Lease) -> bool:
     return lease.boot_id == boot_id() and is_the_same(lease.pid, lease.process_started_at)
-
-
-def _forget_if_gone(url: str, lease: Lease) -> None:
-    if not _is_here(lease):
-        release(url, lease.run_id)
-
-
-def kill_tree(pid: int) -> None:
-    """Kill a process and all its descendants, the youngest last."""
-    try:
-        process = psutil.Process(pid)
-        family = [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return
-    for member in family:
-        with contextlib.suppress(psutil.Error):
-            member.kill()

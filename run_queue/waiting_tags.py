@@ -17,6 +17,9 @@ WAITS_FOR_TAG = "tailor/waits_for"
 POSITION_TAG = "tailor/position"
 ESTIMATED_START_TAG = "tailor/estimated_start"
 
+# Dagster has no way to take a tag away.
+_NO_MORE = {WAITS_FOR_TAG: "-", POSITION_TAG: "-", ESTIMATED_START_TAG: "-"}
+
 _SHOWN_EVERY_S = 15.0
 _SHOWN = 30
 
@@ -52,4 +55,7 @@ class WaitingTags:
                 if self._shown.get(place.run_id) != tags:
                     instance.add_run_tags(place.run_id, tags)
                 there[place.run_id] = tags
+        for run_id in self._shown.keys() - there.keys():
+            if instance.has_run(run_id):
+                instance.add_run_tags(run_id, _NO_MORE)
         self._shown = there

@@ -64,9 +64,9 @@ def video(
         fetching = LogProgress(context.log, "fetching", "bytes")
         try:
             md5 = drive.open().download(row.tenant, row.file_id or "", path, fetching)
-        except DriveMustWait as problem:
+        except DriveMustWait as limit:
             # Within seconds it is of no use; the reconciler has it tried when the day has turned.
-            permanent_failure(context, f"{problem} It is tried again after midnight, Pacific time.")
+            permanent_failure(context, f"{limit} It is tried again after midnight, Pacific time.")
         except UserMustAct:
             # When they have, nobody has to remember which videos it was about.
             registry.ask_again(key, context.run.tags.get(RUN_KEY_TAG))

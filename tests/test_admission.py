@@ -89,10 +89,22 @@ def test_no_more_come_at_once_than_a_tick_can_launch() -> None:
     assert len(admitted(situation(*many))) == AT_A_TIME
 
 
-def test_an_urgent_job_comes_although_its_tenant_has_its_share_there() -> None:
+def test_work_for_the_processor_does_not_wait_behind_a_tenants_gpu_jobs() -> None:
     there = [place(n, state="queued") for n in range(1, 9)]
-    now = situation(*there, place(9), place(10, priority=1))
-    assert admitted(now) == ["job10"]
+    cpu = place(1, queue="cpu", job_id="frames", partition_key="other")
+    now = situation(line={"gpu": there, "cpu": [cpu]}, present=frozenset({"anna"}))
+    assert admitted(now) == ["frames"]
+
+
+def test_an_aged_job_that_is_first_in_line_comes_whatever_its_priority() -> None:
+    there = [place(n + 1, state="queued") for n in range(1, 9)]
+    assert admitted(situation(place(1, priority=10), *there)) == ["job1"]
+
+
+def test_an_urgent_job_comes_although_its_tenant_has_its_share_there() -> None:
+    there = [place(n + 1, state="queued") for n in range(1, 9)]
+    now = situation(place(1, priority=1), *there, place(10), pauses=held("depth"))
+    assert admitted(now) == ["job1"]
 
 
 def test_a_video_has_one_job_at_a_time_there() -> None:
@@ -107,11 +119,12 @@ def test_a_video_has_one_job_at_a_time_there() -> None:
 
 
 def test_a_full_queue_takes_nothing_more_of_who_has_something_there() -> None:
-    crowd = [place(n, f"t{n}", "queued") for n in range(1, PAUSE_ABOVE + 2)]
-    now = situation(*crowd, place(90, "t1"), place(91, "new"), pauses=held("depth"))
-    come, reasons = admit(now)
-    assert [one.job_id for one in come] == ["job91"], "each tenant keeps a place of its own"
-    assert reasons["job90"] == "the depth is why"
+    crowd = [place(n, f"t{n}", "queued") for n in range(1, PAUSE_ABOVE + 1)]
+    now = situation(*crowd, place(90, "t1"), place(91, "new"))
+    for held_by, why in (({}, "Dagster's queue is full"), (held("depth"), "the depth is why")):
+        come, reasons = admit(replace(now, pauses=held_by))
+        assert [one.job_id for one in come] == ["job91"], "each tenant keeps a place of its own"
+        assert reasons["job90"] == why
 
 
 def test_what_operators_or_the_heat_hold_back_stays_where_it_is() -> None:
@@ -134,6 +147,12 @@ def test_quotas_of_a_day_and_a_month_are_per_tenant() -> None:
     assert [one.job_id for one in come] == ["job1", "job2", "job4"]
     assert reasons["job3"] == "anna has begun its 5 jobs of today (UTC)"
     assert reasons["job5"] == "carl has begun its 2 jobs of this month (UTC)"
+
+
+def test_admission_fills_the_queue_to_the_brim_and_never_pauses_itself() -> None:
+    crowd = [place(n, f"t{n}", "queued") for n in range(1, PAUSE_ABOVE - 1)]
+    now = situation(*crowd, *(place(90 + n, f"t{n}") for n in range(1, 9)))
+    assert len(admitted(now)) == 2
 
 
 # On a real database

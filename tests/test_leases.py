@@ -10,14 +10,15 @@ import psutil
 import pytest
 import sqlalchemy as sa
 from dagster._core.launcher.base import WorkerStatus
+from queue_lab import queue_lab
 from toy_services import wait_for
 
 import run_queue.leases
 from resources.boot import boot_id
-from resources.database import engine_for, migrate
+from resources.database import engine_for
 from run_queue.job_tables import run_leases_table
 from run_queue.launcher import TailorRunLauncher
-from run_queue.leases import Heartbeat, held_lease, lease_of, revoke
+from run_queue.leases import Heartbeat, held_lease, lease_of, promise, revoke
 from run_queue.machine import birth, host_name
 from run_queue.reaper import end_what_outlives_its_run
 
@@ -26,11 +27,8 @@ RUNNING, FAILED = WorkerStatus.RUNNING, WorkerStatus.FAILED
 
 @pytest.fixture
 def instance(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    migrate(postgres_url)
-    monkeypatch.setenv("TAILOR_POSTGRES_URL", postgres_url)
-    launcher = {"module": "run_queue.launcher", "class": "TailorRunLauncher"}
-    with dg.instance_for_test(overrides={"run_launcher": launcher}) as instance:
-        yield instance
+    with queue_lab(postgres_url, monkeypatch) as lab:
+        yield lab.instance
 
 
 def new_run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus) -> dg.DagsterRun:
@@ -48,7 +46,7 @@ def take(url: str, run_id: str, pid: int, **changes: object) -> None:
         "boot_id": boot_id(),
         "pid": pid,
         "process_started_at": birth(pid) or 1.0,
-        "expires_at": sa.func.now() + sa.text("interval '25 seconds'"),
+        "expires_at": sa.func.now() + sa.text("interval '20 seconds'"),
         **changes,
     }
     with engine_for(url).begin() as connection:
@@ -105,7 +103,7 @@ def test_on_another_machine_the_lease_counts(
     assert health(instance, run) == RUNNING
     take(postgres_url, run.run_id, 1, **ELSEWHERE, **EXPIRED)
     assert health(instance, run) == RUNNING, "the database may have been away for everybody"
-    launcher._answers_since = time.monotonic() - 26
+    launcher._answers_since = time.monotonic() - 21
     assert health(instance, run) == FAILED
 
 
@@ -151,9 +149,25 @@ def test_a_worker_elsewhere_stops_before_its_lease_ends_if_the_database_is_away(
         beat.end()
 
 
-def test_a_lease_is_there_while_the_run_works_and_gone_after_it(
+def test_a_worker_elsewhere_that_dies_before_it_is_heard_of_is_given_up(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, postgres_url: str
+) -> None:
+    launcher = instance.run_launcher
+    assert isinstance(launcher, TailorRunLauncher)
+    promise(postgres_url, run.run_id, 120)
+    instance.add_run_tags(run.run_id, {".dagster/grpc_info": '{"host": "another", "port": 1}'})
+    found = instance.get_run_by_id(run.run_id)
+    assert found is not None
+    assert health(instance, found) == RUNNING
+    take(postgres_url, run.run_id, 0, host="", **EXPIRED)
+    launcher._answers_since = time.monotonic() - 21
+    assert health(instance, found) == FAILED
+
+
+def test_a_lease_is_renewed_while_the_run_works_and_runs_out_after_it(
     run: dg.DagsterRun, postgres_url: str
 ) -> None:
+    promise(postgres_url, run.run_id, 120)
     with held_lease(postgres_url, run.run_id, watched_from_here=True):
         lease = lease_of(postgres_url, run.run_id)
         assert lease is not None
@@ -161,7 +175,28 @@ def test_a_lease_is_there_while_the_run_works_and_gone_after_it(
         assert (lease.host, lease.boot_id, lease.pid) == (
             host_name(), boot_id(), psutil.Process().pid,
         )  # fmt: skip
-    assert lease_of(postgres_url, run.run_id) is None
+    after = lease_of(postgres_url, run.run_id)
+    assert after == lease, "until the run has said that it is over, its worker may die yet"
+
+
+def test_a_worker_that_does_not_end_with_its_run_ends_itself(
+    instance: dg.DagsterInstance,
+    run: dg.DagsterRun,
+    postgres_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run_queue.leases, "RENEW_EVERY_S", 0.1)
+    monkeypatch.setattr(run_queue.leases, "END_GRACE_S", 0.5)
+    stopped: list[bool] = []
+    beat = Heartbeat(
+        postgres_url, run.run_id, watched_from_here=False, stop=lambda: stopped.append(True)
+    )
+    beat.start()
+    time.sleep(0.8)
+    assert not stopped
+    instance.report_run_canceling(run)
+    wait_for(lambda: stopped, seconds=5)
+    beat.end()
 
 
 def test_what_outlives_its_cancelled_run_is_ended_with_all_it_started(

@@ -33,6 +33,19 @@ def open_instance(dagster_home: Path, postgres_url: str) -> Iterator["DagsterIns
         yield instance
 
 
+def database_answers(postgres_url: str) -> bool:
+    """Whether the database takes a connection within two seconds."""
+    import psycopg2
+    import sqlalchemy as sa
+
+    url = sa.make_url(postgres_url).set(drivername="postgresql")
+    try:
+        psycopg2.connect(url.render_as_string(hide_password=False), connect_timeout=2).close()
+    except psycopg2.OperationalError:
+        return False
+    return True
+
+
 class Health:
     """Looks at Dagster's tables and its web page as an outsider would."""
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,10 +38,15 @@ _USER_INSTEAD_OF_ROOT = "pgserver"
 
 @dataclass(frozen=True)
 class EmbeddedPostgres:
-    """A running server: SQLAlchemy URL and process number."""
+    """A running server: SQLAlchemy URL and process number.
+
+    ``start_again`` starts it if it has died, and returns its process number; it raises
+    PermanentProblem where it does not start now, which may pass: on a full disk it does not.
+    """
 
     url: str
     pid: int
+    start_again: Callable[[], int]
 
 
 @contextmanager
@@ -56,8 +61,13 @@ def embedded_postgres(data: Path, log: Path) -> Iterator[EmbeddedPostgres]:
     server = _Server(data, log)
     server.create_data()
     server.start()
+
+    def start_again() -> int:
+        server.start()
+        return server.running_pid() or 0
+
     try:
-        yield EmbeddedPostgres(url=server.url, pid=server.running_pid() or 0)
+        yield EmbeddedPostgres(server.url, server.running_pid() or 0, start_again)
     finally:
         server.stop()
 

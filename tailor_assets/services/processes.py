@@ -1,5 +1,6 @@
 """Child processes of `tailor up`: each with its own process group and log, kept alive."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ _LOOK_SECONDS = 0.5
 # A service that dies this often within this time has a reason that starting it again cannot mend.
 _MAX_DEATHS = 5
 _DEATHS_WITHIN_SECONDS = 120.0
+_POSTGRES_REST_SECONDS = 5.0
 _TAIL_LINES = 15
 # One earlier log is kept; a service that logs for months must not fill the disk.
 _MAX_LOG_BYTES = 20_000_000
@@ -69,6 +71,10 @@ class Services:
         self._services: list[Service] = []
         self._groups: set[int] = set()
         self._workers: list[Path] = []
+        self._postgres = 0
+        self._start_postgres: Callable[[], int] | None = None
+        self._postgres_rests_until = 0.0
+        self._database_answers: Callable[[], bool] = lambda: True
         self._stopping = threading.Event()
         self._guard = threading.Lock()
         self.problem: str | None = None
@@ -95,9 +101,17 @@ class Services:
         """From now on start again what dies."""
         self._keeper.start()
 
-    def watch_postgres(self, pid: int) -> None:
-        """Have PostgreSQL stopped too if this process is killed."""
+    def keep_postgres(self, pid: int, start_again: Callable[[], int]) -> None:
+        """Have PostgreSQL started again when it dies, and stopped too if this process is killed.
+
+        ``start_again`` does nothing to one that runs, and returns its process number.
+        """
         self._tell(f"postgres {pid}")
+        self._postgres, self._start_postgres = pid, start_again
+
+    def wait_for_database(self, answers: Callable[[], bool]) -> None:
+        """Start no service again while the database does not answer: it would die of that."""
+        self._database_answers = answers
 
     def watch_workers(self, folder: Path) -> None:
         """Have segmentation workers that wait in this folder ended in the end."""
@@ -165,26 +179,53 @@ class Services:
                 service.process.poll()
 
     def _keep_alive(self) -> None:
-        while not self._stopping.wait(_LOOK_SECONDS):
-            self._forget_empty_groups()
-            self._shorten_logs()
-            for service in self._services:
-                if service.process is None or service.process.poll() is None:
+        while self.problem is None and not self._stopping.wait(_LOOK_SECONDS):
+            # On a full disk a log cannot be opened; the next look may find room again.
+            with contextlib.suppress(OSError):
+                self._look_after_all()
+
+    def _look_after_all(self) -> None:
+        self._forget_empty_groups()
+        self._shorten_logs()
+        self._keep_postgres_alive()
+        dead = [one for one in self._services if one.process and one.process.poll() is not None]
+        if not dead or not self._database_answers():
+            return
+        for service in dead:
+            if _dies_too_often(service):
+                if not service.is_vital:
                     continue
-                if not service.is_vital and _dies_too_often(service):
-                    continue
-                # Its group may still have members: run processes outlive their code server. They
-                # are left to finish, and stay known by the old group, because they end with us.
-                service.deaths.append(time.monotonic())
-                if service.is_vital and _dies_too_often(service):
-                    self.problem = (
-                        f"The {service.name} ended {_MAX_DEATHS} times within "
-                        f"{_DEATHS_WITHIN_SECONDS:.0f} s; the end of {service.log} says:\n"
-                        f"{tail(service.log)}"
-                    )
-                    return
-                with self._guard:
-                    self._spawn(service)
+                self.problem = (
+                    f"The {service.name} ended {_MAX_DEATHS} times within "
+                    f"{_DEATHS_WITHIN_SECONDS:.0f} s; the end of {service.log} says:\n"
+                    f"{tail(service.log)}"
+                )
+                return
+            # Its group may still have members: run processes outlive their code server. They are
+            # left to finish, and stay known by the old group, because they end with us.
+            with self._guard:
+                self._spawn(service)
+            service.deaths.append(time.monotonic())
+
+    def _keep_postgres_alive(self) -> None:
+        now = time.monotonic()
+        if self._start_postgres is None or now < self._postgres_rests_until:
+            return
+        try:
+            pid = self._start_postgres()
+        except PermanentProblem as problem:
+            # A full disk may have room again, and there is nothing else to be done meanwhile.
+            self._postgres_rests_until = now + _POSTGRES_REST_SECONDS
+            self._say(str(problem))
+            return
+        if pid != self._postgres:
+            self._postgres = pid
+            self._tell(f"postgres {pid}")
+            self._say(f"PostgreSQL had died and runs again (process {pid}).")
+
+    def _say(self, text: str) -> None:
+        with (self._logs / "services.log").open("a") as log:
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
     def _shorten_logs(self) -> None:
         for log in self._logs.glob("*.log"):

@@ -20,7 +20,7 @@ from resources.audit.deployment import record_start
 from resources.database import migrate, with_driver
 from resources.settings import PROJECT_ROOT, log_format
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.services.health import Health, open_instance
+from tailor_assets.services.health import Health, database_answers, open_instance
 from tailor_assets.services.postgres import embedded_postgres, running_url
 from tailor_assets.services.processes import Service, Services
 from tailor_assets.services.sockets import (
@@ -131,7 +131,8 @@ def start_services(
         stack.callback(services.dismiss_watchdog)
         services.watch_workers(home / "locks")
         if embedded:
-            services.watch_postgres(embedded.pid)
+            services.keep_postgres(embedded.pid, embedded.start_again)
+        services.wait_for_database(lambda: database_answers(postgres_url))
         # The daemon first, so that nothing new begins while the rest is ended.
         stack.callback(services.stop, first=DAEMON)
         stack.callback(setattr, signals, "ending", True)
