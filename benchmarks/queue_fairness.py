@@ -126,6 +126,11 @@ def _stock_settings() -> str:
     coordinator = settings["run_coordinator"]
     coordinator |= {"module": "dagster.core.run_coordinator", "class": "QueuedRunCoordinator"}
     del coordinator["config"]["sensor_loop_seconds"]  # ours
+    # Where the class is Dagster's own, it wants its limits here.
+    settings["concurrency"]["runs"] = {
+        name: coordinator["config"].pop(name)
+        for name in ("max_concurrent_runs", "tag_concurrency_limits")
+    }
     return yaml.safe_dump(settings)
 
 

@@ -88,6 +88,9 @@ def insert_for(connection: sa.Connection) -> Any:
     return postgres_insert
 
 
+# Seconds, milliseconds: a server that is cut off is an error at some time, and not a wait for ever.
+_PATIENCE = {"connect_timeout": 10, "tcp_user_timeout": 30_000}
+
 _engines: dict[str, sa.Engine] = {}
 _engines_lock = threading.Lock()
 
@@ -105,7 +108,13 @@ def engine_for(url: str) -> sa.Engine:
         url = with_driver(url)
     with _engines_lock:
         if url not in _engines:
-            engine = sa.create_engine(url, pool_size=2, max_overflow=8, pool_pre_ping=True)
+            engine = sa.create_engine(
+                url,
+                pool_size=2,
+                max_overflow=8,
+                pool_pre_ping=True,
+                connect_args=_PATIENCE if url.startswith(_DRIVER) else {},
+            )
             if engine.dialect.name == "sqlite":
                 engine = engine.execution_options(schema_translate_map={SCHEMA: None})
             _engines[url] = engine

@@ -54,8 +54,8 @@ class Situation:
     began_this_month: Mapping[str, int]
     busy_partitions: frozenset[str]
     """Videos of which a job has a run under way or in Dagster's queue."""
-    present: frozenset[str]
-    """Tenants of which anything is in Dagster's queue or under way."""
+    present: frozenset[tuple[str, str]]
+    """(queue, tenant) of what is in Dagster's queue or under way."""
 
     @property
     def depth(self) -> int:
@@ -86,7 +86,7 @@ def admit(situation: Situation) -> tuple[list[Place], dict[str, str]]:
             quota = situation.quotas.get(place.tenant, NO_LIMITS)
             # Who has nothing there gets one in all the same, or a thousand runs of somebody else's
             # would keep others out until nearly all of them are done. What is urgent does not wait.
-            is_exempt = place.tenant not in present or place.priority == URGENT
+            is_exempt = (queue, place.tenant) not in present or place.priority == URGENT
             why = _held_by_pause(situation, queue, is_exempt)
             if not why and place.partition_key in busy:
                 why = "another job of this video has to end first"
@@ -105,7 +105,7 @@ def admit(situation: Situation) -> tuple[list[Place], dict[str, str]]:
                 continue
             admitted.append(place)
             room = max(room - 1, 0)
-            present.add(place.tenant)
+            present.add((queue, place.tenant))
             before[place.tenant] += 1
             if place.partition_key is not None:
                 busy.add(place.partition_key)
@@ -144,7 +144,7 @@ def situation(url: str, expectations: Expectations) -> Situation:
             for since in (midnight, midnight.replace(day=1))
         }
         unfinished = connection.execute(
-            sa.select(jobs_table.c.tenant, jobs_table.c.partition_key, jobs_table.c.job_name)
+            sa.select(jobs_table.c.queue, jobs_table.c.tenant, jobs_table.c.partition_key)
             .where(under_way, jobs_table.c.queue != "operator")
             .distinct()
         ).all()
@@ -157,7 +157,7 @@ def situation(url: str, expectations: Expectations) -> Situation:
         busy_partitions=frozenset(
             row.partition_key for row in unfinished if row.partition_key is not None
         ),
-        present=frozenset(row.tenant for row in unfinished),
+        present=frozenset((row.queue, row.tenant) for row in unfinished),
     )
 
 

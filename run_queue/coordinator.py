@@ -10,8 +10,9 @@ In which order runs then start is decided in queue_daemon.py.
 from collections.abc import Mapping
 from typing import Any, Self, cast
 
-from dagster import DagsterRun, Field
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, Field
 from dagster._config.config_schema import UserConfigSchema
+from dagster._core.errors import DagsterRunNotFoundError
 from dagster._core.run_coordinator.base import SubmitRunContext
 from dagster._core.run_coordinator.queued_run_coordinator import QueuedRunCoordinator
 from dagster._core.storage.tags import RETRY_NUMBER_TAG
@@ -20,6 +21,7 @@ from dagster._serdes import ConfigurableClassData
 from resources.settings import load_settings
 from run_queue.failure import MAX_RETRIES_TAG, PERMANENT_FAILURE_TAG
 from run_queue.job_ledger import JOB_TAG, PRIORITY_TAG, Queue, register_run
+from run_queue.one_at_a_time import alone_with_run
 from run_queue.steady_clock import AtMost, run_daemons_by_a_steady_clock
 
 QUEUE_TAG = "tailor/queue"
@@ -54,9 +56,10 @@ def look_for_due_sensors_every(seconds: float) -> None:
     sensor.MIN_INTERVAL_LOOP_TIME = AtMost(seconds)  # type: ignore[assignment]
 
 
-def database_url() -> str:
-    """Of the database that the queue is in, which is Dagster's."""
-    return load_settings().postgres_url or ""
+def database_url(instance: DagsterInstance) -> str:
+    """Of the database that the queue is in, which is the instance's own."""
+    url = getattr(instance.run_storage, "postgres_url", None)
+    return url or load_settings().postgres_url or ""
 
 
 def use_our_daemons() -> None:
@@ -103,7 +106,7 @@ class TailorRunCoordinator(QueuedRunCoordinator):
     def submit_run(self, context: SubmitRunContext) -> DagsterRun:
         """Tag the run, note it, then queue it; tags somebody else gave it are overwritten."""
         run = context.dagster_run
-        noted = register_run(database_url(), run, queue_of(run))
+        noted = register_run(database_url(self._instance), run, queue_of(run))
         tags = {
             **self.tags_for(run),
             JOB_TAG: noted.job_id,
@@ -111,9 +114,20 @@ class TailorRunCoordinator(QueuedRunCoordinator):
         }
         self._instance.add_run_tags(run.run_id, tags)
         if noted.refused:
-            self._instance.report_run_canceled(run, "Its job had been cancelled before it came.")
+            self._instance.report_run_canceled(
+                run, "Its job had been cancelled, or was to make something else by now."
+            )
             return self._instance.get_run_by_id(run.run_id) or run
+        now = self._instance.get_run_by_id(run.run_id)
+        if now is not None and now.status == DagsterRunStatus.CANCELING:
+            self._instance.report_run_canceled(now)  # somebody was faster than the queue
+            return self._instance.get_run_by_id(run.run_id) or now
         return super().submit_run(context)
+
+    def cancel_run(self, run_id: str) -> bool:
+        """Cancel a run; not in the moment in which the daemon starts it, which would undo it."""
+        with alone_with_run(database_url(self._instance), run_id):
+            return super().cancel_run(run_id)
 
     def tags_for(self, run: DagsterRun) -> dict[str, str]:
         """The tags that the queue sets on a run, from what it needs and what it follows."""
@@ -122,7 +136,10 @@ class TailorRunCoordinator(QueuedRunCoordinator):
             # Somebody re-executes a run, presumably after mending what was wrong with it: its own
             # troubles deserve the usual retries, counted from here. Dagster counts all runs that
             # descend from the same first run, and the copy inherits its parent's limit.
-            group = self._instance.get_run_group(run.run_id)
+            try:
+                group = self._instance.get_run_group(run.run_id)
+            except DagsterRunNotFoundError:
+                group = None  # the first of them has been deleted
             earlier_runs = len(list(group[1])) - 1 if group else 0
             tags[MAX_RETRIES_TAG] = str(earlier_runs + self._instance.run_retries_max_retries)
         if run.tags.get(PERMANENT_FAILURE_TAG) == "yes":

@@ -33,7 +33,7 @@ class LeasedExecutor(InProcessExecutor):
             if launched_by is not None:
                 held.enter_context(
                     held_lease(
-                        database_url(),
+                        database_url(plan_context.instance),
                         plan_context.run_id,
                         watched_from_here=launched_by == host_name(),
                     )

@@ -3,9 +3,20 @@
 from typing import NoReturn
 
 import dagster as dg
+from dagster._core.storage.tags import WILL_RETRY_TAG
 
 MAX_RETRIES_TAG = "dagster/max_retries"
 PERMANENT_FAILURE_TAG = "tailor/permanent_failure"
+
+
+def no_retry_follows(instance: dg.DagsterInstance, run_id: str | None) -> None:
+    """Say of a failed run that Dagster announced a retry for that there will be none.
+
+    A backfill waits for what is announced, for ever.
+    """
+    run = instance.get_run_by_id(run_id) if run_id is not None else None
+    if run is not None and run.is_complete_and_waiting_to_retry:
+        instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
 
 
 def permanent_failure(

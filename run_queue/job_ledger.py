@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 from dagster import DagsterRun
-from dagster._core.storage.tags import PARTITION_NAME_TAG, RETRY_NUMBER_TAG
+from dagster._core.storage.tags import PARTITION_NAME_TAG, RETRY_NUMBER_TAG, RUN_KEY_TAG
 
 from resources.database import engine_for, insert_for, metadata, storable
 from run_queue.fairness import LOW, NORMAL, PRIORITIES, URGENT
@@ -118,6 +118,7 @@ def accept(url: str, request: JobRequest) -> str | None:
                     request_key=request.request_key,
                     assets=_to_json(_either(to_job(pending).assets, request.assets)),
                     priority=min(pending["priority"], request.priority),
+                    queue="gpu" if "gpu" in (pending["queue"], request.queue) else request.queue,
                 )
             )
             return str(pending["job_id"])
@@ -184,7 +185,26 @@ def register_run(url: str, run: DagsterRun, queue: Queue) -> Registered:
         job = to_job(found) if found is not None else None
         now = datetime.now(UTC)
         is_requested = run.parent_run_id is None
-        if job is not None and job.state == "cancelled" and is_requested:
+        if job is not None and is_requested:
+            # Made for what the job was a moment ago: accept() has since widened it (another key).
+            is_outdated = job.state == "pending" and (
+                run.tags.get(RUN_KEY_TAG) not in (None, *job.run_keys)
+            )
+            if job.state == "cancelled" or is_outdated:
+                return Registered(job.job_id, job.priority, refused=True)
+        if (
+            job is not None
+            and job.state == "cancelled"
+            and RETRY_NUMBER_TAG in run.tags
+            and run.parent_run_id == job.run_id
+        ):
+            # Cancelled while its retry was being made. Should it be brought back, it goes on from
+            # here: Dagster makes one automatic retry of a run, and this was it.
+            connection.execute(
+                sa.update(jobs_table)
+                .where(jobs_table.c.job_id == job.job_id)
+                .values(run_id=run.run_id)
+            )
             return Registered(job.job_id, job.priority, refused=True)
         is_retry = (
             job is not None
@@ -298,7 +318,7 @@ def find_job(url: str, name: str) -> JobRow:
         partition = connection.execute(
             sa.select(jobs)
             .where(jobs.c.partition_key == name)
-            .order_by(jobs.c.accepted_at.desc())
+            .order_by(jobs.c.state.in_(UNFINISHED_STATES).desc(), jobs.c.accepted_at.desc())
             .limit(1)
         ).mappings().first()  # fmt: skip
         if partition is not None:
@@ -382,7 +402,12 @@ def bring_back(url: str, job_id: str) -> bool:
     with engine_for(url).begin() as connection:
         changed = connection.execute(
             sa.update(jobs_table)
-            .where(jobs_table.c.job_id == job_id, jobs_table.c.state.in_(("parked", "cancelled")))
+            .where(
+                jobs_table.c.job_id == job_id,
+                jobs_table.c.state.in_(("parked", "cancelled")),
+                # What a person launched and deleted nobody can ask for again but a person.
+                sa.or_(jobs_table.c.run_id.is_not(None), jobs_table.c.request_key.is_not(None)),
+            )
             .values(
                 state=sa.case((jobs_table.c.run_id.is_(None), "pending"), else_="retrying"),
                 attempts=0,
@@ -394,3 +419,19 @@ def bring_back(url: str, job_id: str) -> bool:
             )
         )
     return changed.rowcount > 0
+
+
+def park_unknown(url: str, job: JobRow) -> None:
+    """Park a pending job of a name, or of assets, that this version of tailor does not have."""
+    with engine_for(url).begin() as connection:
+        connection.execute(
+            sa.update(jobs_table)
+            .where(jobs_table.c.job_id == job.job_id, jobs_table.c.state == "pending")
+            .values(
+                state="parked",
+                finished_at=datetime.now(UTC),
+                cause=f"This version of tailor has no {job.job_name} of "
+                f"{', '.join(job.assets or ()) or 'all assets'}.",
+                action="Launch what it was to make in the web page.",
+            )
+        )

@@ -28,6 +28,9 @@ _OVER = ("success", "failure", "canceled")
 # A look handles so many changes, so that one after a long absence takes several and not for ever.
 _AT_A_TIME = 500
 
+# What did not end well counts for so many times what was expected of it at most.
+_MOST_TIMES = 5
+
 # Dagster's own table, of whose columns these are used.
 _runs = sa.table(
     "runs",
@@ -59,11 +62,20 @@ def follow_runs(url: str, instance: DagsterInstance, expectations: Expectations)
     """Bring jobs up to date with their runs; how many runs had changed."""
     changed = _changed_runs(url)
     for change in changed:
-        cause = failure_cause(instance, change.run_id) if change.status == "failure" else None
-        final = cause is not None and _is_final(instance, change)
-        if _note(url, change, cause, final, expectations) and change.status in _OVER:
-            _show_timeline(url, instance, change.run_id)
+        try:
+            _follow(url, instance, change, expectations)
+        except Exception:  # whatever it is, the others have changed too, and the queue has to move
+            logger.exception("Run %s could not be followed.", change.run_id)
     return len(changed)
+
+
+def _follow(
+    url: str, instance: DagsterInstance, change: _Changed, expectations: Expectations
+) -> None:
+    cause = failure_cause(instance, change.run_id) if change.status == "failure" else None
+    final = cause is not None and _is_final(instance, change)
+    if _note(url, change, cause, final, expectations) and change.status in _OVER:
+        _show_timeline(url, instance, change.run_id)
 
 
 def adopt_runs(url: str, instance: DagsterInstance, queue_of: Any) -> list[str]:
@@ -116,6 +128,8 @@ def _note(
         run = connection.execute(
             sa.select(runs).where(runs.c.run_id == change.run_id).with_for_update()
         ).one()
+        if run.finished_at is not None:
+            return False  # another daemon was faster
         job = connection.execute(
             sa.select(jobs, videos_sizes.c.size)
             .outerjoin(videos_sizes, videos_sizes.c.partition_key == jobs.c.partition_key)
@@ -134,12 +148,20 @@ def _note(
             charged = expectations.of(job.job_name, job.size)
             charge(connection, job.queue, job.tenant, charged)
             values["charged_seconds"] = charged
+        if change.status == "queued" and run.dequeued_at is not None:
+            # The code server was away, and Dagster has put it back.
+            values |= {"dequeued_at": None, "charged_seconds": None}
+            if job is not None and charged is not None:
+                settle(connection, job.queue, job.tenant, -charged)
         if is_over:
             ended = _time(change.end_time) or now
             values["finished_at"] = ended
             if job is not None and charged is not None:
                 began = run.dequeued_at or _time(change.start_time) or ended
                 took = (ended - began).total_seconds()
+                if change.status != "success":
+                    # The machine may have been off for a night meanwhile: nobody had that time.
+                    took = min(took, _MOST_TIMES * charged)
                 settle(connection, job.queue, job.tenant, max(took, 0.0) - charged)
                 values["charged_seconds"] = None
         connection.execute(sa.update(runs).where(runs.c.run_id == run.run_id).values(values))
@@ -162,8 +184,13 @@ def _note(
                     jobs.c.job_name == job.job_name,
                     jobs.c.state == "parked",
                     jobs.c.accepted_at < job.accepted_at,
+                    sa.true() if job.assets is None else jobs.c.assets == job.assets,
                 )
-                .values(state="cancelled", cause=f"job {job.job_id[:8]} has made it since")
+                .values(
+                    state="cancelled",
+                    cause=f"job {job.job_id[:8]} has made it since",
+                    action=None,
+                )
             )
     if state == "parked":
         _tell(url, job, cause or "")

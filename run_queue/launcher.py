@@ -8,7 +8,9 @@ that it renews in the database (leases.py).
 """
 
 import json
+import os
 import re
+import signal
 import time
 
 from dagster import DagsterEventType, DagsterRun
@@ -18,7 +20,14 @@ from dagster._core.storage.tags import GRPC_INFO_TAG, HIDDEN_TAG_PREFIX
 
 from resources.boot import boot_id
 from run_queue.coordinator import database_url
-from run_queue.leases import LEASE_SECONDS, Lease, lease_of, promise, revoke
+from run_queue.leases import (
+    LEASE_SECONDS,
+    Lease,
+    is_on_this_machine,
+    lease_of,
+    promise,
+    revoke,
+)
 from run_queue.machine import host_name, is_alive, is_the_same
 
 # Dagster's prefix for tags that its web page does not show: nobody looks for these.
@@ -39,7 +48,7 @@ class TailorRunLauncher(DefaultRunLauncher):
     def launch_run(self, context: LaunchRunContext) -> None:
         """Start the run, noting on which machine and boot."""
         promise(
-            database_url(),
+            database_url(self._instance),
             context.dagster_run.run_id,
             self._instance.run_monitoring_start_timeout_seconds,
         )
@@ -49,6 +58,25 @@ class TailorRunLauncher(DefaultRunLauncher):
             {WORKER_HOST_TAG: host_name(), WORKER_BOOT_TAG: boot_id()},
         )
         super().launch_run(context)
+
+    def terminate(self, run_id: str) -> bool:
+        """Interrupt the run's process, here where it is here, or else through its code server.
+
+        A code server that tells a process which is stopped, or killed in that moment, waits for its
+        answer for ever, with the lock that it needs to start another (multiprocessing's Event).
+        """
+        lease = lease_of(database_url(self._instance), run_id)
+        if lease is None or not is_on_this_machine(lease):
+            return bool(super().terminate(run_id))
+        run = self._instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            return False
+        self._instance.report_run_canceling(run)
+        try:
+            os.kill(lease.pid, signal.SIGINT)
+        except ProcessLookupError:
+            return False
+        return True
 
     @property
     def supports_check_run_worker_health(self) -> bool:
@@ -61,7 +89,7 @@ class TailorRunLauncher(DefaultRunLauncher):
         Returns FAILED only when it is certainly gone, because Dagster then fails the run and starts
         it again; a doubt counts as RUNNING.
         """
-        lease = lease_of(database_url(), run.run_id)
+        lease = lease_of(database_url(self._instance), run.run_id)
         self._note_an_answer()
         launched_on = run.tags.get(WORKER_HOST_TAG)
         launched_in = run.tags.get(WORKER_BOOT_TAG)
@@ -116,7 +144,7 @@ class TailorRunLauncher(DefaultRunLauncher):
 
     def _give_up(self, run: DagsterRun, why: str) -> CheckRunHealthResult:
         # Before Dagster may start another: should it live after all, it stops.
-        revoke(database_url(), run.run_id)
+        revoke(database_url(self._instance), run.run_id)
         return _gone(why)
 
     def _worker_of(self, run_id: str) -> tuple[int, float] | None:

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from resources.boot import boot_id
 from resources.database import engine_for, insert_for
 from run_queue.job_tables import job_runs_table, run_leases_table
-from run_queue.machine import birth, host_name, kill_tree
+from run_queue.machine import birth, host_name, is_the_same, kill_tree
 
 LEASE_SECONDS = 20
 RENEW_EVERY_S = 4.0
@@ -28,6 +28,8 @@ RENEW_EVERY_S = 4.0
 END_GRACE_S = 20.0
 # A worker elsewhere stops so long before its lease ends, if it cannot renew it.
 _MARGIN_S = 5.0
+_LOOK_EVERY_S = 0.5
+_LONGEST_ANSWER_S = 5.0
 
 # Dagster's own table, of which this is asked.
 _runs = sa.table("runs", sa.column("run_id"), sa.column("status"))
@@ -53,6 +55,11 @@ def lease_of(url: str, run_id: str) -> Lease | None:
     with engine_for(url).begin() as connection:
         row = connection.execute(_leases().where(run_leases_table.c.run_id == run_id)).first()
     return Lease(*row) if row is not None else None
+
+
+def is_on_this_machine(lease: Lease) -> bool:
+    """Whether the lease's process lives, and can be seen from here."""
+    return lease.boot_id == boot_id() and is_the_same(lease.pid, lease.process_started_at)
 
 
 def leases_on(url: str, host: str) -> list[Lease]:
@@ -96,7 +103,13 @@ def promise(url: str, run_id: str, seconds: int) -> None:
     }
     with engine_for(url).begin() as connection:
         statement = insert_for(connection)(run_leases_table).values(run_id=run_id, **values)
-        connection.execute(statement.on_conflict_do_nothing(index_elements=["run_id"]))
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["run_id"],
+                set_={"expires_at": values["expires_at"]},
+                where=run_leases_table.c.pid == 0,
+            )
+        )
 
 
 def forget(url: str, run_ids: Sequence[str]) -> None:
@@ -125,28 +138,38 @@ class Heartbeat:
     ) -> None:
         """``watched_from_here``: the daemon is on this machine and looks at the process itself."""
         self._url, self._run_id = url, run_id
-        self._watched_from_here, self._stop = watched_from_here, stop
+        self._stop = stop
         self._renewed_at = time.monotonic()
         self._to_end_since: float | None = None
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self._threads = [threading.Thread(target=self._beat, name="lease", daemon=True)]
+        if not watched_from_here:
+            # Of its own: a line that is cut keeps whoever renews waiting for an answer.
+            self._threads.append(
+                threading.Thread(target=self._watch, name="lease watch", daemon=True)
+            )
 
     def start(self) -> None:
         """Take the lease and go on renewing it. A database that is away is tried again."""
         self._renew()
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def end(self) -> None:
         """Renew no more. The lease stays: until the run has said that it is over, it may die yet."""
         self._over.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join(timeout=_LONGEST_ANSWER_S)
 
     def _beat(self) -> None:
         while not self._over.wait(RENEW_EVERY_S):
-            if self._renew():
-                continue
+            self._renew()
+
+    def _watch(self) -> None:
+        """Stop before the lease runs out, if it is not renewed: its place may then be taken."""
+        while not self._over.wait(_LOOK_EVERY_S):
             unheard = time.monotonic() - self._renewed_at
-            if not self._watched_from_here and unheard > LEASE_SECONDS - _MARGIN_S:
+            if unheard > LEASE_SECONDS - _MARGIN_S:
                 logger.error(
                     "Run %s stops: the database has not answered for %.0f s, and its place may be "
                     "taken by another.",
@@ -156,8 +179,10 @@ class Heartbeat:
                 self._stop()
                 return
 
-    def _renew(self) -> bool:
+    def _renew(self) -> None:
         table = run_leases_table
+        # From before the question: the database counts from some moment after it.
+        asked_at = time.monotonic()
         expires = sa.func.now() + sa.text(f"interval '{LEASE_SECONDS} seconds'")
         try:
             with engine_for(self._url).begin() as connection:
@@ -186,8 +211,8 @@ class Heartbeat:
                 ).scalar()
         except sa.exc.SQLAlchemyError as error:
             logger.warning("The lease of run %s was not renewed: %s", self._run_id, error)
-            return False
-        self._renewed_at = time.monotonic()
+            return
+        self._renewed_at = asked_at
         if taken.rowcount == 0:
             logger.error("Run %s was given up meanwhile, so it stops here.", self._run_id)
             self._stop()
@@ -198,7 +223,6 @@ class Heartbeat:
         elif time.monotonic() - self._to_end_since > END_GRACE_S:
             logger.error("Run %s is over and has not ended, so it is ended.", self._run_id)
             self._stop()
-        return True
 
     @staticmethod
     def _is_to_end(status: str | None) -> bool:

@@ -20,3 +20,11 @@ def only_one(url: str, lock: int) -> Iterator[bool]:
     """
     with engine_for(url).begin() as connection:
         yield bool(connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(lock))).scalar())
+
+
+@contextmanager
+def alone_with_run(url: str, run_id: str) -> Iterator[None]:
+    """Wait until nobody else starts or cancels this run, and be the only one while the block runs."""
+    with engine_for(url).begin() as connection:
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(run_id))))
+        yield

@@ -10,6 +10,7 @@ from typing import Any
 from dagster import DagsterInstance, DagsterRunStatus
 from dagster._core.errors import DagsterUserCodeProcessError, DagsterUserCodeUnreachableError
 
+from run_queue.failure import no_retry_follows
 from run_queue.job_ledger import (
     PRIORITY_TAG,
     JobRow,
@@ -31,6 +32,8 @@ def cancel(url: str, instance: DagsterInstance, name: str, *, who: str, why: str
     if job.state in FINISHED_STATES:
         return f"{_short(job)} is {job.state} already."
     waited = mark_cancelled(url, job.job_id, f"{who} cancelled it: {why}")
+    if waited:
+        no_retry_follows(instance, job.run_id)
     # It may have come to Dagster's queue in this moment; what is not there is not cancelled twice.
     job = find_job(url, job.job_id)
     if job.run_id is not None:
@@ -48,6 +51,8 @@ def retry(url: str, name: str, *, who: str, why: str) -> str:
     """Have a parked or cancelled job tried again, from where it had come."""
     job = find_job(url, name)
     if not bring_back(url, job.job_id):
+        if job.run_id is None and job.request_key is None:
+            return f"{_short(job)} was launched by hand, and its run is gone: launch it anew."
         return (
             f"{_short(job)} is {job.state} ({JOB_STATES[job.state]}), so there is nothing to retry."
         )

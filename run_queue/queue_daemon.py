@@ -9,6 +9,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
@@ -29,8 +30,9 @@ from run_queue.coordinator import database_url, queue_of
 from run_queue.job_sync import adopt_runs, follow_runs
 from run_queue.job_tables import jobs_table
 from run_queue.line import QUEUES, Place, the_line
+from run_queue.one_at_a_time import alone_with_run
 from run_queue.pauses import pauses
-from run_queue.reaper import end_what_outlives_its_run
+from run_queue.reaper import end_what_outlives_its_run, fail_what_died_while_it_started
 from run_queue.shares import Expectations
 from run_queue.waiting_tags import WaitingTags
 
@@ -47,8 +49,8 @@ class TailorQueueDaemon(QueuedRunCoordinatorDaemon):
     def __init__(self, interval_seconds: float) -> None:
         """As Dagster makes it."""
         super().__init__(interval_seconds)
-        self._expectations = Expectations(database_url())
-        self._tags = WaitingTags(database_url(), self._expectations)
+        self._expectations: Expectations | None = None
+        self._tags = WaitingTags()
         self._reaped_at = 0.0
 
     def run_iteration(
@@ -57,16 +59,32 @@ class TailorQueueDaemon(QueuedRunCoordinatorDaemon):
         fixed_iteration_time: float | None = None,
     ) -> DaemonIterator:
         """One look: what has changed, what starts, and now and then what people are told."""
-        url, instance = database_url(), workspace_process_context.instance
-        follow_runs(url, instance, self._expectations)
+        instance = workspace_process_context.instance
+        url = database_url(instance)
+        expectations = self._expected(url)
+        follow_runs(url, instance, expectations)
         adopt_runs(url, instance, queue_of)
         yield None
         yield from super().run_iteration(workspace_process_context, fixed_iteration_time)
         yield None
-        self._tags.show(instance)
+        self._tags.show(url, instance, expectations)
         if time.monotonic() - self._reaped_at > _REAP_EVERY_S:
             self._reaped_at = time.monotonic()
+            # Here, where no launch is under way: until then a retry has its parent's tags.
+            fail_what_died_while_it_started(instance)
             end_what_outlives_its_run(url, instance)
+
+    def _expected(self, url: str) -> Expectations:
+        if self._expectations is None:
+            self._expectations = Expectations(url)
+        return self._expectations
+
+    def _dequeue_run(
+        self, instance: DagsterInstance, workspace: Any, run: DagsterRun, *more: Any
+    ) -> bool:
+        with alone_with_run(database_url(instance), run.run_id):
+            self._tags.clear(instance, run.run_id)
+            return super()._dequeue_run(instance, workspace, run, *more)
 
     def _get_runs_to_dequeue(
         self,
@@ -85,7 +103,8 @@ class TailorQueueDaemon(QueuedRunCoordinatorDaemon):
         with self._location_timeouts_lock:
             resting = {name for name, until in self._location_timeouts.items() if until > now}
         in_progress = [record.dagster_run for record in records]
-        runs = _runs_of(instance, candidates(database_url(), self._expectations, in_progress))
+        url = database_url(instance)
+        runs = _runs_of(instance, candidates(url, self._expected(url), in_progress))
         by_tag = TagConcurrencyLimitsCounter(settings.tag_concurrency_limits or [], in_progress)
         by_pool = _pool_counter(instance, concurrency_config, runs, records)
         chosen = []
@@ -108,6 +127,7 @@ def candidates(
     """The first of each queue that nothing but the queue's own places keeps from starting."""
     line = the_line(url, expectations, states=("queued",))
     held = pauses(url)
+    queued = _in_dagsters_queue(url)
     busy = {run.tags.get(PARTITION_NAME_TAG) for run in in_progress} - {None}
     with engine_for(url).begin() as connection:
         quotas = quotas_of(connection)
@@ -129,7 +149,8 @@ def candidates(
         for place in line.get(queue, ()):
             limit = quotas.get(place.tenant, NO_LIMITS).concurrent
             full = queue == "gpu" and limit is not None and running[place.tenant] >= limit
-            if place.partition_key in busy or full:
+            # A run may have been deleted, or be on its way out: it must not take a candidate's place.
+            if place.run_id not in queued or place.partition_key in busy or full:
                 continue
             first.append(place)
             if place.partition_key is not None:
@@ -139,6 +160,13 @@ def candidates(
                 break
         found += first
     return found
+
+
+def _in_dagsters_queue(url: str) -> set[str]:
+    runs = sa.table("runs", sa.column("run_id"), sa.column("status"))
+    with engine_for(url).begin() as connection:
+        query = sa.select(runs.c.run_id).where(runs.c.status == "QUEUED")
+        return set(connection.execute(query).scalars())
 
 
 def _runs_of(instance: DagsterInstance, places: Sequence[Place]) -> list[DagsterRun]:

@@ -9,12 +9,12 @@ import time
 
 import sqlalchemy as sa
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster._core.launcher.base import WorkerStatus
 
-from resources.boot import boot_id
 from resources.database import engine_for
 from run_queue.job_tables import run_leases_table
-from run_queue.leases import Lease, forget, leases_on
-from run_queue.machine import host_name, is_the_same, kill_tree
+from run_queue.leases import forget, is_on_this_machine, leases_on
+from run_queue.machine import host_name, kill_tree
 
 # Where a worker lives, its own heartbeat ends it after less (leases.py); this is for one that hangs.
 CANCEL_GRACE_S = 25.0
@@ -40,15 +40,18 @@ def end_what_outlives_its_run(url: str, instance: DagsterInstance) -> list[str]:
         is_late = (run.is_finished and since > _OVER_GRACE_S) or (
             run.status == DagsterRunStatus.CANCELING and since > CANCEL_GRACE_S
         )
-        if not _is_here(lease):
+        if not is_on_this_machine(lease):
             if run.is_finished:
                 gone.append(run.run_id)
         elif is_late:
             logger.warning("Run %s is over; its process %d is ended.", run.run_id, lease.pid)
             kill_tree(lease.pid)
             ended.append(run.run_id)
+            if not run.is_finished:
+                # Its slots are free when it is over, and it cannot say so any more.
+                instance.report_run_canceled(run, "Its process did not end, and was killed.")
     # What is left are leases of runs that have been deleted.
-    gone += [run_id for run_id, lease in leases.items() if not _is_here(lease)]
+    gone += [run_id for run_id, lease in leases.items() if not is_on_this_machine(lease)]
     if gone:
         forget(url, gone)
     with engine_for(url).begin() as connection:
@@ -61,5 +64,14 @@ def end_what_outlives_its_run(url: str, instance: DagsterInstance) -> list[str]:
     return ended
 
 
-def _is_here(lease: Lease) -> bool:
-    return lease.boot_id == boot_id() and is_the_same(lease.pid, lease.process_started_at)
+def fail_what_died_while_it_started(instance: DagsterInstance) -> None:
+    """Fail runs whose process is gone before it could say that it has started.
+
+    Dagster's monitoring asks after those only that have, and gives the others two minutes. To be called
+    where no launch is under way: until then a retry has its parent's tags.
+    """
+    for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTING])):
+        found = instance.run_launcher.check_run_worker_health(run)
+        now = instance.get_run_by_id(run.run_id)
+        if found.status == WorkerStatus.FAILED and now and now.status == DagsterRunStatus.STARTING:
+            instance.report_run_failed(now, found.msg)

@@ -222,7 +222,9 @@ def _park_without_run(url: str, job: JobRow) -> bool:
                 retry_at=None,
                 finished_at=now,
                 cause=cause,
-                action=f"To have it made after all: tailor queue retry {job.job_id[:8]}",
+                action="Launch it anew in the web page."
+                if job.request_key is None
+                else f"To have it made after all: tailor queue retry {job.job_id[:8]}",
             )
         )
         if parked.rowcount:

@@ -7,13 +7,15 @@ from the step that failed.
 """
 
 import logging
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
-from dagster import DagsterInstance, DagsterRunStatus
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
 from dagster._core.errors import DagsterInvalidSubsetError
-from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG
+from dagster._core.execution.backfill import BulkActionStatus
+from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, BACKFILL_ID_TAG
 from dagster._core.workspace.context import IWorkspaceProcessContext
 from dagster._daemon.auto_run_reexecution.auto_run_reexecution import retry_run
 from dagster._daemon.auto_run_reexecution.event_log_consumer import EventLogConsumerDaemon
@@ -21,13 +23,14 @@ from dagster._daemon.daemon import DaemonIterator
 
 from resources.database import engine_for, storable
 from run_queue.coordinator import database_url
+from run_queue.failure import no_retry_follows
 from run_queue.job_ledger import JobRow, to_job
 from run_queue.job_tables import jobs_table
 
 _LOOK_EVERY_S = 1
 _AT_A_TIME = 20
 # A retry that cannot be made for so long will not be: its pipeline is not there any more.
-_PATIENCE = timedelta(minutes=10)
+_PATIENCE_S = 600.0
 
 logger = logging.getLogger("tailor.queue")
 
@@ -38,17 +41,25 @@ class RetryDaemon(EventLogConsumerDaemon):
     def __init__(self) -> None:
         """As Dagster makes it."""
         super().__init__(interval_seconds=_LOOK_EVERY_S)
+        # Since when (monotonic) the retries of these jobs fail here.
+        self._failing_since: dict[str, float] = {}
 
     def run_iteration(self, workspace_process_context: IWorkspaceProcessContext) -> DaemonIterator:
         """Make the retries that are due; one that cannot be made now is made at a later look."""
-        url = database_url()
-        for job in due_retries(url):
+        url = database_url(workspace_process_context.instance)
+        due = due_retries(url)
+        failing, self._failing_since = self._failing_since, {}
+        for job in due:
             yield None
             try:
                 _try_again(url, workspace_process_context, job)
             except Exception as error:  # whatever it is, the others' retries are due too
                 logger.warning("The retry of job %s has to wait: %s", job.job_id, error)
-                _give_up_in_the_end(url, job, str(error))
+                # From the first try on: the machine may have been off since it was due.
+                since = failing.get(job.job_id, time.monotonic())
+                self._failing_since[job.job_id] = since
+                if time.monotonic() - since > _PATIENCE_S:
+                    _give_up(url, workspace_process_context.instance, job, str(error))
 
 
 def due_retries(url: str) -> Sequence[JobRow]:
@@ -76,11 +87,20 @@ def _try_again(url: str, workspace: IWorkspaceProcessContext, job: JobRow) -> No
         raise LookupError("its last run has been deleted")
     if not run.is_finished:
         return  # the look of a moment ago is out of date
+    if run.status == DagsterRunStatus.SUCCESS:
+        # It was given up for dead, and was not.
+        _finish(url, instance, job, "completed", None)
+        return
+    if job.attempts and _is_of_a_cancelled_backfill(instance, run):
+        _finish(url, instance, job, "cancelled", "Its backfill was cancelled.")
+        return
     try:
         retry_run(run, workspace)
-    except DagsterInvalidSubsetError:
+    except DagsterInvalidSubsetError as error:
+        if "No steps needed" not in str(error):
+            raise  # an asset that its job does not have any more
         # It was killed after its last step and before it could say that it is done.
-        _finish(url, job, "completed", None)
+        _finish(url, instance, job, "completed", None)
         return
     if not _has_successor(instance, run.run_id):
         raise LookupError("Dagster made no run of it: its job may have been removed or renamed")
@@ -95,17 +115,24 @@ def _has_successor(instance: DagsterInstance, run_id: str) -> bool:
     return found is not None and found.status != DagsterRunStatus.NOT_STARTED
 
 
-def _give_up_in_the_end(url: str, job: JobRow, why: str) -> None:
-    if job.retry_at is not None and datetime.now(UTC) - job.retry_at > _PATIENCE:
-        _finish(
-            url,
-            job,
-            "parked",
-            f"It could not be tried again ({why}); before that: {job.cause or 'no cause is known'}",
-        )
+def _is_of_a_cancelled_backfill(instance: DagsterInstance, run: DagsterRun) -> bool:
+    backfill_id = run.tags.get(BACKFILL_ID_TAG)
+    backfill = instance.get_backfill(backfill_id) if backfill_id is not None else None
+    return backfill is not None and backfill.status in (
+        BulkActionStatus.CANCELING,
+        BulkActionStatus.CANCELED,
+    )
 
 
-def _finish(url: str, job: JobRow, state: str, cause: str | None) -> None:
+def _give_up(url: str, instance: DagsterInstance, job: JobRow, why: str) -> None:
+    before = job.cause or "no cause is known"
+    cause = f"It could not be tried again ({why}); before that: {before}"
+    _finish(url, instance, job, "parked", cause)
+
+
+def _finish(
+    url: str, instance: DagsterInstance, job: JobRow, state: str, cause: str | None
+) -> None:
     with engine_for(url).begin() as connection:
         connection.execute(
             sa.update(jobs_table)
@@ -122,3 +149,4 @@ def _finish(url: str, job: JobRow, state: str, cause: str | None) -> None:
                 finished_at=datetime.now(UTC),
             )
         )
+    no_retry_follows(instance, job.run_id)

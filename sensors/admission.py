@@ -1,6 +1,6 @@
 """Brings pending jobs to Dagster's queue, a few at a time (run_queue/admission.py says which)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import dagster as dg
@@ -12,7 +12,7 @@ from jobs.processing import process_video, publish_frames, rescore_video
 from resources.video_registry import VideoRegistry
 from run_queue.admission import admit, pause_for_depth, situation
 from run_queue.coordinator import queue_of
-from run_queue.job_ledger import JOB_TAG, JobRow, find_job, register_run
+from run_queue.job_ledger import JOB_TAG, JobRow, find_job, park_unknown, register_run
 from run_queue.pauses import pauses
 from run_queue.shares import Expectations
 from tailor_assets.partitions import videos
@@ -24,6 +24,8 @@ def build_admission(
 ) -> dg.SensorDefinition:
     """The sensor ``admission`` for a code location with these jobs."""
 
+    names = {job.name for job in jobs}
+
     @dg.sensor(
         name="admission",
         jobs=jobs,
@@ -34,13 +36,31 @@ def build_admission(
     def admission(
         context: dg.SensorEvaluationContext, registry: VideoRegistry
     ) -> dg.SensorResult | dg.SkipReason:
-        return admit_some(context.instance, registry.database_url, partitions)
+        assets = (
+            context.repository_def.asset_graph.get_all_asset_keys()
+            if context.repository_def
+            else None
+        )
+        return admit_some(
+            context.instance,
+            registry.database_url,
+            partitions,
+            can_be_made=lambda job: (
+                job.job_name in names
+                and (
+                    assets is None or all(dg.AssetKey(name) in assets for name in job.assets or ())
+                )
+            ),
+        )
 
     return admission
 
 
 def admit_some(
-    instance: dg.DagsterInstance, url: str, partitions: dg.DynamicPartitionsDefinition
+    instance: dg.DagsterInstance,
+    url: str,
+    partitions: dg.DynamicPartitionsDefinition,
+    can_be_made: Callable[[JobRow], bool] = lambda job: True,
 ) -> dg.SensorResult | dg.SkipReason:
     """The next few; without one it says what holds the others back."""
     now = situation(url, _expectations(url))
@@ -52,6 +72,10 @@ def admit_some(
     requests, keys = [], []
     for place in admitted:
         job = find_job(url, place.job_id)
+        if not can_be_made(job):
+            # One request that Dagster does not know fails the whole tick, and every one after it.
+            park_unknown(url, job)
+            continue
         key = _unused_key(instance, url, job)
         if key is None:
             continue

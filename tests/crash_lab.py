@@ -26,7 +26,7 @@ from resources.local_drive import LocalDrive
 from resources.video_registry import VideoRegistry
 from run_queue.job_ledger import JobRow, to_job
 from run_queue.job_tables import UNFINISHED_STATES, jobs_table
-from run_queue.leases import leases_on
+from run_queue.leases import lease_of, leases_on
 from run_queue.machine import host_name
 from run_queue.reconciler import Look, mend
 from tailor_assets.compute.checksum import file_md5
@@ -147,6 +147,19 @@ class CrashLab:
                 found.append(psutil.Process(lease.pid))
         return found
 
+    def worker_of(self, run_id: str) -> psutil.Process:
+        """The process of a run."""
+        lease = lease_of(self.url, run_id)
+        assert lease is not None
+        return psutil.Process(lease.pid)
+
+    @staticmethod
+    def is_alive(process: psutil.Process) -> bool:
+        """Whether it holds anything yet: a zombie does not."""
+        with suppress(psutil.NoSuchProcess):
+            return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return False
+
     def kill(self, process: psutil.Process) -> None:
         """As ``kill -9``, and see it gone."""
         process.kill()
@@ -227,6 +240,9 @@ class CrashLab:
 
     def require_whole(self, results: Mapping[str, Path]) -> None:
         """What must hold after anything, once all jobs are over; ``results`` by tenant."""
+        wait_until(
+            lambda: results.keys() <= {job.tenant for job in self.jobs()}, 60, "every video's job"
+        )
         jobs = self.wait_for_all()
         for tenant, folder in results.items():
             (job,) = [

@@ -64,7 +64,7 @@ def situation(*places: Place, **changes: Any) -> Situation:
         "began_today": {},
         "began_this_month": {},
         "busy_partitions": frozenset(),
-        "present": frozenset(one.tenant for one in places if one.state == "queued"),
+        "present": frozenset((one.queue, one.tenant) for one in places if one.state == "queued"),
     }
     return Situation(**{**values, **changes})
 
@@ -92,7 +92,7 @@ def test_no_more_come_at_once_than_a_tick_can_launch() -> None:
 def test_work_for_the_processor_does_not_wait_behind_a_tenants_gpu_jobs() -> None:
     there = [place(n, state="queued") for n in range(1, 9)]
     cpu = place(1, queue="cpu", job_id="frames", partition_key="other")
-    now = situation(line={"gpu": there, "cpu": [cpu]}, present=frozenset({"anna"}))
+    now = situation(line={"gpu": there, "cpu": [cpu]}, present=frozenset({("gpu", "anna")}))
     assert admitted(now) == ["frames"]
 
 
@@ -230,20 +230,20 @@ def test_a_paused_queue_starts_nothing_but_what_operators_do(lab: QueueLab) -> N
     lab.submit("anna", "a")
     pause(lab.url, "operator", who="ben", why="maintenance")
     assert names(lab) == []
-    lab.accept("resume", job_name="resume_queue", queue="operator", partition_key="x")
-    lab.set(lab.job("x").job_id, state="queued", run_id="r")
+    run = lab.submit("", "x")
+    lab.set(lab.job(run.run_id).job_id, queue="operator")
     assert names(lab) == ["x"]
 
 
 def test_a_tenant_has_no_more_under_way_than_its_quota(lab: QueueLab) -> None:
     with engine_for(lab.url).begin() as connection:
         connection.execute(sa.insert(tenant_quotas_table).values(tenant="anna", concurrent=1))
-    # The toy run needs no pool, so it would be in the CPU queue.
     for n in range(3):
-        job_id = lab.accept(f"{n}") or ""
-        lab.set(job_id, state="queued", run_id=f"run {n}")
-    assert names(lab) == ["anna--0"]
-    lab.set(lab.job("anna--0").job_id, state="running")
+        run = lab.submit("anna", f"a{n}")
+        # It needs no pool, so it is in the CPU queue.
+        lab.set(lab.job(run.run_id).job_id, queue="gpu")
+    assert names(lab) == ["a0"]
+    lab.set(lab.job("a0").job_id, state="running")
     assert names(lab) == []
 
 
@@ -346,7 +346,7 @@ def test_why_tells_of_parked_retrying_and_running_jobs_too(lab: QueueLab) -> Non
 
 def test_the_tags_of_queued_runs_say_what_they_wait_for(lab: QueueLab) -> None:
     runs = [lab.submit("anna", f"a{n}") for n in range(3)]
-    WaitingTags(lab.url, lab.expectations).show(lab.instance)
+    WaitingTags().show(lab.url, lab.instance, lab.expectations)
     tags = [lab.run(run).tags for run in runs]
     assert [one[POSITION_TAG] for one in tags] == ["1", "2", "3"]
     assert "2 before it" in tags[2][WAITS_FOR_TAG]

@@ -128,6 +128,7 @@ def test_a_worker_elsewhere_stops_before_its_lease_ends_if_the_database_is_away(
 ) -> None:
     monkeypatch.setattr(run_queue.leases, "RENEW_EVERY_S", 0.05)
     monkeypatch.setattr(run_queue.leases, "LEASE_SECONDS", 5.3)
+    monkeypatch.setattr(run_queue.leases, "_LOOK_EVERY_S", 0.05)
     nowhere = "postgresql://nobody@127.0.0.1:1/nothing"
     stopped: dict[bool, list[float]] = {True: [], False: []}
     begun = time.monotonic()

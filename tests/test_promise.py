@@ -1,4 +1,4 @@
-"""The promise of docs/operating.md, sentence by sentence, kept by a running tailor that is mistreated."""
+"""The promise of docs/operating.md, sentence by sentence, kept by a tailor that is mistreated."""
 
 import signal
 import time
@@ -102,13 +102,13 @@ def test_a_cancelled_job_frees_its_gpu_within_60_s_even_if_its_worker_hangs(
 ) -> None:
     lab.drop(clip, "hung", "day")
     run_id = lab.wait_for_step("hung", "masks")
-    (worker,) = lab.run_workers()
+    worker = lab.worker_of(run_id)
     worker.send_signal(signal.SIGSTOP)
     with lab.instance() as instance:
         cancelled = time.monotonic()
         operations.cancel(lab.url, instance, run_id, who="olga", why="it hangs")
         slots = instance.event_log_storage.get_concurrency_info
-        wait_until(lambda: not worker.is_running(), 60, "the worker's end")
+        wait_until(lambda: not lab.is_alive(worker), 60, "the worker's end")
         wait_until(lambda: not slots("gpu").claimed_slots, 60, "the GPU's release")
     assert time.monotonic() - cancelled < 60
-    lab.wait_for_all()
+    lab.require_whole({"next": lab.drop(clip, "next", "day")})
