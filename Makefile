@@ -8,8 +8,9 @@ FIT ?= $(HOME)/tailor_fit
 # A demo has a home of its own, so that it never touches a laboratory's.
 DEMO_HOME ?= $(CURDIR)/tailor_home
 SAM2 := .venv-sam2
+MINUTES ?= 20
 
-.PHONY: help demo up test test-crash test-soak lint types check sam2 test-sam2 benchmarks fit clean
+.PHONY: help demo up test test-crash test-soak soak lint types check sam2 test-sam2 benchmarks fit clean
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +32,9 @@ test-crash: $(VENV)/.installed-dev ## kills real processes of a running system
 
 test-soak: $(VENV)/.installed-dev ## long recordings, memory over time
 	$(BIN)/python -m pytest -m soak
+
+soak: $(VENV)/.installed-dev ## everything is killed at random while twenty tenants upload; MINUTES=20
+	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
 lint: $(VENV)/.installed-dev ## style and import rules
 	$(BIN)/ruff check .
@@ -56,6 +60,9 @@ benchmarks: $(VENV)/.installed-dev $(SAM2)/.installed ## side by side with the n
 	$(BIN)/python -m benchmarks.drive_transfers
 	$(BIN)/python -m benchmarks.drive_detection
 	$(BIN)/python -m benchmarks.drive_publishing
+	$(BIN)/python -m benchmarks.queue_scale
+	$(BIN)/python -m benchmarks.queue_fairness
+	$(BIN)/python -m benchmarks.queue_recovery
 
 sam2: $(SAM2)/.installed ## the segmentation environment, for SAM2 models
 

@@ -280,10 +280,19 @@ def _simulate(options: argparse.Namespace) -> None:
 
 
 def _tenant(options: argparse.Namespace) -> None:
+    from resources.audit.log import record
     from tailor_assets.commands.serve import running_registry
+    from tailor_assets.commands.terminal import whoever_types
 
     registry = running_registry()
     registry.set_publishes_frames(options.tenant, options.publish_frames == "on")
+    record(
+        registry.database_url,
+        actor=whoever_types(),
+        action="tenant.changed",
+        subject=options.tenant,
+        details={"publish_frames": options.publish_frames},
+    )
 
 
 def _connect(options: argparse.Namespace) -> None:

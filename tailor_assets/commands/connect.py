@@ -3,13 +3,14 @@
 import re
 from collections.abc import Callable
 
+from resources.audit.log import record
 from resources.google_drive.accounts import AccountKind, DriveAccount, DriveAccounts
 from resources.google_drive.addresses import addresses
 from resources.google_drive.api import GoogleApi, Refused
 from resources.google_drive.token_box import token_box
 from resources.video_registry import VideoRegistry
 from tailor_assets.commands.serve import running_registry
-from tailor_assets.commands.terminal import console
+from tailor_assets.commands.terminal import console, whoever_types
 from tailor_assets.compute.errors import PermanentProblem
 
 # A tenant's name becomes a tag, a line in tables and a part of keys; what it may not have is what
@@ -45,7 +46,8 @@ def connect(
     from resources.google_drive.tree import find_or_make_tree
 
     _check_name(tenant)
-    accounts = DriveAccounts(url or running_registry().url)
+    database = url or running_registry().database_url
+    accounts = DriveAccounts(database)
     box, at = token_box(), addresses()
     refresh_token: str | None = None
     kind: AccountKind = "user"
@@ -85,6 +87,13 @@ def connect(
         drive_id=shared_drive,
     )
     accounts.connect(account, refresh_token, box)
+    record(
+        database,
+        actor=whoever_types(),
+        action="drive.connected",
+        subject=tenant,
+        details={"kind": kind, "of": subject},
+    )
     console.print(
         f"{tenant} is connected to the Drive of {subject}. Put each video into a folder of its own in "
         "tailor/videos; results appear in tailor/results."
@@ -115,6 +124,9 @@ def disconnect(tenant: str, *, delete_data: bool) -> None:
             # A key that was lost must not keep the token here.
             console.print(f"[yellow]The token was not withdrawn at Google: {problem}[/]")
     accounts.disconnect(tenant)
+    record(
+        registry.database_url, actor=whoever_types(), action="drive.disconnected", subject=tenant
+    )
     console.print(f"{tenant} is not watched any more, and its token is deleted.")
     if delete_data:
         _delete_data(tenant, registry)
@@ -129,6 +141,13 @@ def _delete_data(tenant: str, registry: VideoRegistry) -> None:
     settings = load_settings()
     with open_instance(settings.home / "dagster", registry.url) as instance:
         count = forget_tenant(tenant, instance, registry, ArtifactStore(), settings)
+    record(
+        registry.database_url,
+        actor=whoever_types(),
+        action="tenant.forgotten",
+        subject=tenant,
+        details={"videos": count},
+    )
     console.print(
         f"Everything that tailor held of {tenant} is deleted: {count} videos, their working copies, "
         "runs and rows. What is in the Drive is as it was."

@@ -1,6 +1,5 @@
 """``tailor notify``: who is told what, and whether it arrives."""
 
-import getpass
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from resources.notifications.recipients import (
 from resources.notifications.sender import send_now
 from resources.notifications.turns import Notification
 from tailor_assets.commands.serve import running_registry
+from tailor_assets.commands.terminal import whoever_types
 from tailor_assets.compute.errors import PermanentProblem
 
 
@@ -40,7 +40,7 @@ def change_notifications(
     be.
     """
     url = running_registry().url
-    actor = _who()
+    actor = whoever_types()
     if off:
         if email is not None or slack is not None or events is not None:
             raise PermanentProblem("--off tells the tenant nothing: leave the other options out.")
@@ -127,10 +127,3 @@ def _line(preference: Preference) -> str:
         where.append(f"slack {stored}" if stored.startswith("env:") else "slack (webhook stored)")
     events = ",".join(preference.events)
     return f"{one_line(preference.tenant, 200)}\t{events}\t{' '.join(where)}"
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "the command line"

@@ -1,6 +1,5 @@
 """``tailor queue`` and ``tailor quota``: the queue as whoever operates it sees and moves it."""
 
-import getpass
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ import sqlalchemy as sa
 from resources.database import engine_for, insert_for
 from resources.settings import load_settings
 from tailor_assets.commands.serve import running_registry
+from tailor_assets.commands.terminal import whoever_types
 from tailor_assets.compute.errors import PermanentProblem
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def do_to_jobs(doing: str, names: Sequence[str], reason: str, *, priority: int |
     """Cancel, retry or move each of them; 1 where one was not there."""
     from run_queue import operations
 
-    url, who = running_registry().database_url, _who()
+    url, who = running_registry().database_url, whoever_types()
     status = 0
     with _instance(url) as instance:
         for name in names:
@@ -140,8 +140,8 @@ def hold(doing: str, reason: str, what: "PauseReason") -> str:
 
     url = running_registry().database_url
     if doing == "pause":
-        return operations.pause_queue(url, who=_who(), why=reason)
-    return operations.resume_queue(url, who=_who(), why=reason, what=what)
+        return operations.pause_queue(url, who=whoever_types(), why=reason)
+    return operations.resume_queue(url, who=whoever_types(), why=reason, what=what)
 
 
 def set_quota(tenant: str, changes: Mapping[str, str]) -> None:
@@ -154,7 +154,7 @@ def set_quota(tenant: str, changes: Mapping[str, str]) -> None:
     with engine_for(url).begin() as connection:
         statement = insert_for(connection)(tenant_quotas_table).values(tenant=tenant, **values)
         connection.execute(statement.on_conflict_do_update(index_elements=["tenant"], set_=values))
-    record(url, actor=_who(), action="quota.changed", subject=tenant, details=values)
+    record(url, actor=whoever_types(), action="quota.changed", subject=tenant, details=values)
 
 
 def list_quotas(tenant: str | None) -> list[str]:
@@ -199,10 +199,6 @@ def _instance(url: str) -> Iterator["DagsterInstance"]:
 
     with open_instance(load_settings().home / "dagster", url) as instance:
         yield instance
-
-
-def _who() -> str:
-    return f"{getpass.getuser()} (command line)"
 
 
 def _when(time: Any) -> str:

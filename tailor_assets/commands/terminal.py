@@ -1,5 +1,6 @@
-"""Progress bars for people at a terminal."""
+"""People at a terminal: what they see, and who they are."""
 
+import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -53,3 +54,8 @@ def progress_bars() -> Iterator[Progress]:
 
     with progress, listening(show):
         yield progress
+
+
+def whoever_types() -> str:
+    """Who gives a command, for the audit log."""
+    return f"{getpass.getuser()} (command line)"
