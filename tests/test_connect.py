@@ -168,7 +168,11 @@ def test_disconnecting_with_its_data_leaves_nothing_of_the_tenant_and_all_of_the
     with engine_for(url).begin() as connection:
         for table in sa.inspect(connection).get_table_names("tailor"):
             rows = connection.execute(sa.text(f'SELECT t::text FROM tailor."{table}" t')).scalars()
-            assert not [row for row in rows if "ben" in row], table
+            found = [row for row in rows if "ben" in row]
+            if table == "audit_log":
+                # Who was watched and forgotten stays there, by name and without an address.
+                found = [row for row in found if "@" in row]
+            assert not found, table
     registry.forget("anna")
 
 

@@ -266,7 +266,7 @@ def test_a_job_that_is_brought_back_and_fails_or_finishes_anew_has_something_new
 ) -> None:
     wants(url)
     # As the reconciler parks one whose run is lost.
-    job = a_job(url, "parked", run_id=None)
+    job = a_job(url, "parked", run_id=None, request_key="a sensor's")
     tell(url)
     for outcome in ("parked", "completed"):
         assert bring_back(url, job)

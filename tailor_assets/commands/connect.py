@@ -87,12 +87,13 @@ def connect(
         drive_id=shared_drive,
     )
     accounts.connect(account, refresh_token, box)
+    # Not whose Drive it is: an address could never be deleted from there.
     record(
         database,
         actor=whoever_types(),
         action="drive.connected",
         subject=tenant,
-        details={"kind": kind, "of": subject},
+        details={"kind": kind},
     )
     console.print(
         f"{tenant} is connected to the Drive of {subject}. Put each video into a folder of its own in "
