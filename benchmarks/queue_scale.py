@@ -5,8 +5,9 @@
 Twice: first all of them wait to be admitted, then all are runs in Dagster's queue, brought there
 through the coordinator (which takes minutes: some 40 ms each). One video is on the GPU meanwhile
 and one place is free. The peer is Dagster's own queue daemon, on the same queue, alternately. Then the
-daemon's looks are repeated in a process of their own, which really starts runs, while its memory is
-watched; this process plays the workers. Bars: 200 ms, 1 s, and memory that does not grow.
+daemon's looks are repeated in a process of their own, which takes runs from the queue and launches
+nothing, while its memory is watched; this process plays the workers. Bars: 200 ms, 1 s, and memory
+that does not grow.
 """
 
 import argparse
@@ -62,6 +63,10 @@ def main() -> int:
     parser.add_argument("--looks", type=int, default=200)
     parser.add_argument("--only", choices=("pending", "queued"))
     asked = parser.parse_args()
+    if asked.looks < WARM_LOOKS + 40:
+        parser.error(
+            f"memory is watched after {WARM_LOOKS} looks: --looks {WARM_LOOKS + 40} or more"
+        )
 
     import pytest
     from queue_lab import queue_lab

@@ -9,9 +9,10 @@ they have; and who was idle is neither punished nor paid for it. Within a tenant
 the first served.
 
 Two things go before that. A retry was started once, so its turn had come: it is first in its
-priority. And the oldest job of a tenant and priority counts one priority higher for each half hour in
-which neither it nor any job of its kind was started, so what is low moves too; only one of them at a
-time, or a thousand old uploads would all become urgent.
+priority. And each tenant's oldest job of a priority counts one priority higher for each half hour in
+which nothing of that priority was started, whoever's, so what is low moves too. Not more than the
+oldest, or a thousand old uploads would all become urgent; and of all tenants alike, because within a
+priority the turns see to it that everybody moves.
 """
 
 import heapq
@@ -65,6 +66,10 @@ def in_order(jobs: Sequence[WaitingJob], shares: QueueShares, now: float) -> lis
     for job, priority in _with_age(jobs, shares, now):
         by_priority[priority].append(job)
     tags = {job.tenant: shares.start_of(job.tenant) for job in jobs}
+    # Who are equal go in the order in which they were last served.
+    served: dict[str, float] = {}
+    for (tenant, _), at in shares.last_start.items():
+        served[tenant] = max(at, served.get(tenant, at))
     ordered: list[WaitingJob] = []
     for priority in PRIORITIES:
         retries = [job for job in by_priority[priority] if job.is_retry]
@@ -72,7 +77,7 @@ def in_order(jobs: Sequence[WaitingJob], shares: QueueShares, now: float) -> lis
             tags[job.tenant] += job.cost
             ordered.append(job)
         others = [job for job in by_priority[priority] if not job.is_retry]
-        ordered += _taking_turns(others, tags)
+        ordered += _taking_turns(others, tags, served)
     return ordered
 
 
@@ -88,21 +93,29 @@ def _with_age(
         key = job.tenant, job.priority
         if key not in oldest or _place(job) < _place(oldest[key]):
             oldest[key] = job
+    last_start: dict[int, float] = {}
+    for (_, priority), at in shares.last_start.items():
+        last_start[priority] = max(at, last_start.get(priority, at))
     for job in jobs:
-        key = job.tenant, job.priority
         priority = job.priority
-        if oldest[key] is job:
-            moved = max(job.since, shares.last_start.get(key, job.since))
+        if oldest[job.tenant, priority] is job:
+            moved = max(job.since, last_start.get(priority, job.since))
             steps = int(max(now - moved, 0.0) // AGEING_SECONDS)
             priority = PRIORITIES[max(PRIORITIES.index(priority) - steps, 0)]
         yield job, priority
 
 
-def _taking_turns(jobs: Sequence[WaitingJob], tags: dict[str, float]) -> list[WaitingJob]:
+def _taking_turns(
+    jobs: Sequence[WaitingJob], tags: dict[str, float], served: Mapping[str, float]
+) -> list[WaitingJob]:
     waiting: dict[str, list[WaitingJob]] = defaultdict(list)
     for job in sorted(jobs, key=lambda job: (job.priority, *_place(job)), reverse=True):
         waiting[job.tenant].append(job)  # the next one last
-    heap = [(tags[tenant], *_place(line[-1]), tenant) for tenant, line in waiting.items()]
+
+    def key(tenant: str) -> tuple[float, float, float, str, str]:
+        return tags[tenant], served.get(tenant, 0.0), *_place(waiting[tenant][-1]), tenant
+
+    heap = [key(tenant) for tenant in waiting]
     heapq.heapify(heap)
     ordered = []
     while heap:
@@ -112,5 +125,5 @@ def _taking_turns(jobs: Sequence[WaitingJob], tags: dict[str, float]) -> list[Wa
         ordered.append(job)
         tags[tenant] += job.cost
         if line:
-            heapq.heappush(heap, (tags[tenant], *_place(line[-1]), tenant))
+            heapq.heappush(heap, key(tenant))
     return ordered

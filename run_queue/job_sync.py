@@ -156,10 +156,14 @@ def _note(
         if is_over:
             ended = _time(change.end_time) or now
             values["finished_at"] = ended
+            if job is not None and charged is None and change.start_time is not None:
+                # It began and ended between two looks.
+                charged = 0.0
+                charge(connection, job.queue, job.tenant, charged)
             if job is not None and charged is not None:
                 began = run.dequeued_at or _time(change.start_time) or ended
                 took = (ended - began).total_seconds()
-                if change.status != "success":
+                if change.status != "success" and charged:
                     # The machine may have been off for a night meanwhile: nobody had that time.
                     took = min(took, _MOST_TIMES * charged)
                 settle(connection, job.queue, job.tenant, max(took, 0.0) - charged)

@@ -66,9 +66,28 @@ def test_age_lifts_one_job_of_a_tenant_at_a_time() -> None:
     new = [WaitingJob(f"b{n}", "b", 5, later - 1 + n / 10, 60.0) for n in range(3)]
     order = names([*old, *new], now=later)
     assert order[:7] == ["a0", "b0", "a1", "b1", "a2", "b2", "a3"]
-    # Once one has been started, the next begins to age anew.
-    served = QueueShares(now=0.0, finish={"a": 60.0}, last_start={("a", 5): later})
+    # Once something of that priority has been started, nothing of it is late.
+    served = QueueShares(now=0.0, finish={"a": 60.0}, last_start={("b", 5): later})
     assert names([*old[1:], *new], served, later)[0] == "b0"
+
+
+def test_who_has_hour_long_videos_is_not_urgent_whenever_others_have_had_their_turns() -> None:
+    shares = QueueShares(
+        now=100.0,
+        finish={"long": 3700.0, "short": 160.0},
+        last_start={("long", 5): NOW - 3600, ("short", 5): NOW - 60},
+    )
+    jobs = [WaitingJob("l", "long", 5, NOW - 9000, 3600.0), job("short", 1), job("short", 2)]
+    assert names(jobs, shares) == ["short1", "short2", "l"]
+    # Nor when it has itself kept everybody waiting for an hour.
+    after_it = QueueShares(now=160.0, finish=shares.finish, last_start={("long", 5): NOW - 3600})
+    jobs[1:] = [WaitingJob(f"short{n}", "short", 5, NOW - 3000 + n, 60.0) for n in (1, 2)]
+    assert names(jobs, after_it) == ["short1", "l", "short2"]
+
+
+def test_equals_go_in_the_order_in_which_they_were_last_served() -> None:
+    shares = QueueShares(now=5.0, finish={}, last_start={("a", 5): NOW - 10, ("b", 5): NOW - 20})
+    assert names([job("a", 1), job("b", 2)], shares) == ["b2", "a1"]
 
 
 jobs_of_a_lab = st.lists(
