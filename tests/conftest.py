@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+import sqlalchemy as sa
 from toy_services import new_home
 
 from tailor_assets.services.postgres import embedded_postgres
@@ -50,13 +52,25 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """An empty database in a real PostgreSQL, without any of tailor's tables yet."""
+def postgres_server() -> Iterator[str]:
+    """A real PostgreSQL, for all tests of this process."""
     with (
         new_home() as folder,
         embedded_postgres(folder / "postgres", folder / "postgres.log") as server,
     ):
         yield server.url
+
+
+@pytest.fixture(scope="module")
+def postgres_url(postgres_server: str) -> str:
+    """An empty database for this file, without any of tailor's tables yet."""
+    name = f"file_{uuid4().hex[:12]}"
+    server = sa.create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    server.dispose()
+    url = sa.make_url(postgres_server).set(database=name)
+    return url.render_as_string(hide_password=False)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from toy_services import new_home
 
 from resources.audit import deployment
 from resources.audit.chain import FIRST_PREVIOUS, Record
@@ -25,6 +26,7 @@ from resources.settings import PROJECT_ROOT
 from resources.video_registry import VideoRegistry
 from tailor_assets.commands import audit as audit_command
 from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.services.postgres import embedded_postgres
 
 WRITER = Path(__file__).with_name("audit_writer.py")
 
@@ -33,6 +35,16 @@ WRITER = Path(__file__).with_name("audit_writer.py")
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TAILOR_HOME", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def postgres_server() -> Iterator[str]:
+    """Of its own: a role is the whole server's, and here it is dropped."""
+    with (
+        new_home() as folder,
+        embedded_postgres(folder / "postgres", folder / "postgres.log") as server,
+    ):
+        yield server.url
 
 
 @pytest.fixture

@@ -9,7 +9,13 @@ import pytest
 import sqlalchemy as sa
 
 from resources.database import migrate
-from resources.video_registry import VideoRegistry, VideoRow, metadata
+from resources.video_registry import (
+    VideoRegistry,
+    VideoRow,
+    metadata,
+    tenants_table,
+    videos_table,
+)
 from tailor_assets.compute.errors import PermanentProblem
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -40,7 +46,7 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VideoRe
     yield VideoRegistry(url=url)
     engine = sa.create_engine(url)
     with engine.begin() as connection:
-        for table in metadata.sorted_tables:
+        for table in (videos_table, tenants_table):
             connection.execute(sa.delete(table))
     engine.dispose()
 
