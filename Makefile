@@ -9,6 +9,8 @@ FIT ?= $(HOME)/tailor_fit
 DEMO_HOME ?= $(CURDIR)/tailor_home
 SAM2 := .venv-sam2
 MINUTES ?= 20
+# E.g. --last-failed.
+PYTEST_MORE ?=
 
 .PHONY: help demo up test test-crash test-soak soak lint types check sam2 test-sam2 benchmarks fit clean
 
@@ -28,7 +30,7 @@ test-sam2: $(VENV)/.installed-dev $(SAM2)/.installed ## the SAM2 worker against 
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m sam2
 
 test-crash: $(VENV)/.installed-dev ## kills real processes of a running system
-	$(BIN)/python -m pytest -m crash
+	$(BIN)/python -m pytest -m crash $(PYTEST_MORE)
 
 test-soak: $(VENV)/.installed-dev ## long recordings, memory over time
 	$(BIN)/python -m pytest -m soak

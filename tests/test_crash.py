@@ -10,6 +10,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -91,11 +92,13 @@ def test_a_database_that_hangs_for_half_a_minute_loses_nothing(lab: CrashLab, cl
     lab.wait_for_step("frozen", "masks")
     frozen = [lab.postgres(), *lab.postgres().children()]
     for process in frozen:
-        process.send_signal(signal.SIGSTOP)
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGSTOP)
     lab.drop(clip, "late", "day")  # somebody uploads meanwhile
     time.sleep(30)
     for process in frozen:
-        process.send_signal(signal.SIGCONT)
+        with suppress(psutil.NoSuchProcess):  # it was just ending, and its parent sees it now
+            process.send_signal(signal.SIGCONT)
     results["late"] = lab.drive_root / "late" / "tailor" / "results" / "day"
     wait_until(lambda: lab.job_of("late"), 60, "the late video's job")
     lab.require_whole(results)
