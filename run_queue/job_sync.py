@@ -17,7 +17,7 @@ from dagster._core.events import EngineEventData
 from resources.database import engine_for, storable
 from run_queue.failure import MAX_RETRIES_TAG
 from run_queue.job_ledger import Queue, register_run
-from run_queue.job_tables import job_runs_table, jobs_table
+from run_queue.job_tables import dagster_runs, job_runs_table, jobs_table
 from run_queue.shares import Expectations, charge, settle, videos_sizes
 
 ATTEMPTS = 3
@@ -30,15 +30,6 @@ _AT_A_TIME = 500
 
 # What did not end well counts for so many times what was expected of it at most.
 _MOST_TIMES = 5
-
-# Dagster's own table, of whose columns these are used.
-_runs = sa.table(
-    "runs",
-    sa.column("run_id"),
-    sa.column("status"),
-    sa.column("start_time"),
-    sa.column("end_time"),
-)
 
 logger = logging.getLogger("tailor.queue")
 
@@ -84,10 +75,10 @@ def adopt_runs(url: str, instance: DagsterInstance, queue_of: Any) -> list[str]:
     So it is with runs that were queued by an earlier version.
     """
     query = (
-        sa.select(_runs.c.run_id)
+        sa.select(dagster_runs.c.run_id)
         .where(
-            _runs.c.status == "QUEUED",
-            ~sa.exists().where(job_runs_table.c.run_id == _runs.c.run_id),
+            dagster_runs.c.status == "QUEUED",
+            ~sa.exists().where(job_runs_table.c.run_id == dagster_runs.c.run_id),
         )
         .limit(_AT_A_TIME)
     )
@@ -106,12 +97,12 @@ def _changed_runs(url: str) -> Sequence[_Changed]:
             own.c.run_id,
             own.c.job_id,
             own.c.attempt,
-            sa.func.lower(_runs.c.status).label("status"),
-            _runs.c.start_time,
-            _runs.c.end_time,
+            sa.func.lower(dagster_runs.c.status).label("status"),
+            dagster_runs.c.start_time,
+            dagster_runs.c.end_time,
         )
-        .join(_runs, _runs.c.run_id == own.c.run_id)
-        .where(own.c.finished_at.is_(None), sa.func.lower(_runs.c.status) != own.c.status)
+        .join(dagster_runs, dagster_runs.c.run_id == own.c.run_id)
+        .where(own.c.finished_at.is_(None), sa.func.lower(dagster_runs.c.status) != own.c.status)
         .limit(_AT_A_TIME)
     )
     with engine_for(url).begin() as connection:

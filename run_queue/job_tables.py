@@ -139,3 +139,12 @@ tenant_quotas_table = sa.Table(
     sa.Column("per_day", sa.Integer),
     sa.Column("per_month", sa.Integer),
 )
+
+# Dagster's own table of runs, in the same database, of which these columns are used.
+dagster_runs = sa.table(
+    "runs",
+    sa.column("run_id"),
+    sa.column("status"),
+    sa.column("start_time"),
+    sa.column("end_time"),
+)

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from resources.boot import boot_id
 from resources.database import engine_for, insert_for
-from run_queue.job_tables import job_runs_table, run_leases_table
+from run_queue.job_tables import dagster_runs, job_runs_table, run_leases_table
 from run_queue.machine import birth, host_name, is_the_same, kill_tree
 
 LEASE_SECONDS = 20
@@ -30,9 +30,6 @@ END_GRACE_S = 20.0
 _MARGIN_S = 5.0
 _LOOK_EVERY_S = 0.5
 _LONGEST_ANSWER_S = 5.0
-
-# Dagster's own table, of which this is asked.
-_runs = sa.table("runs", sa.column("run_id"), sa.column("status"))
 
 logger = logging.getLogger("tailor.queue")
 
@@ -207,7 +204,7 @@ class Heartbeat:
                     .values(host=host_name())
                 )
                 status = connection.execute(
-                    sa.select(_runs.c.status).where(_runs.c.run_id == self._run_id)
+                    sa.select(dagster_runs.c.status).where(dagster_runs.c.run_id == self._run_id)
                 ).scalar()
         except sa.exc.SQLAlchemyError as error:
             logger.warning("The lease of run %s was not renewed: %s", self._run_id, error)

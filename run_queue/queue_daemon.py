@@ -28,7 +28,7 @@ from resources.database import engine_for
 from run_queue.admission import NO_LIMITS, quotas_of
 from run_queue.coordinator import database_url, queue_of
 from run_queue.job_sync import adopt_runs, follow_runs
-from run_queue.job_tables import jobs_table
+from run_queue.job_tables import dagster_runs, jobs_table
 from run_queue.line import QUEUES, Place, the_line
 from run_queue.one_at_a_time import alone_with_run
 from run_queue.pauses import pauses
@@ -163,7 +163,7 @@ def candidates(
 
 
 def _in_dagsters_queue(url: str) -> set[str]:
-    runs = sa.table("runs", sa.column("run_id"), sa.column("status"))
+    runs = dagster_runs
     with engine_for(url).begin() as connection:
         query = sa.select(runs.c.run_id).where(runs.c.status == "QUEUED")
         return set(connection.execute(query).scalars())

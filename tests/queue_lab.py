@@ -1,7 +1,6 @@
 """A queue without a daemon: the real instance of dagster.yaml on a real PostgreSQL, moved by hand."""
 
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -167,8 +166,3 @@ def _empty(url: str) -> None:
             if table.name in there and table.name != "audit_log":
                 connection.execute(sa.delete(table))
         connection.execute(sa.text("DELETE FROM runs"))
-
-
-def seconds(since: float) -> float:
-    """Since then, on the monotonic clock."""
-    return time.monotonic() - since
