@@ -61,7 +61,7 @@ class PauseQueue(_Signed):
 class ResumeQueue(_Signed):
     """Config of ``resume_queue``."""
 
-    what: Literal["operator", "heat", "depth"] = Field(
+    what: Literal["operator", "heat", "depth", "failures"] = Field(
         default="operator", description="Which pause; heat and depth begin again where they hold."
     )
 

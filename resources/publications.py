@@ -19,6 +19,11 @@ import sqlalchemy as sa
 from resources.database import engine_for, insert_for, metadata
 from tailor_assets.compute.errors import PermanentProblem
 
+# Artifacts whose versions a results folder names; the reconciler compares by them.
+RESULTS_ARE_MADE_FROM = (
+    "video", "frames", "prompts", "masks", "features", "predictions", "flags",
+)  # fmt: skip
+
 publications_table = sa.Table(
     "publications",
     metadata,

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from resources.database import engine_for
-from run_queue.fairness import URGENT
+from run_queue.fairness import LOW, URGENT
 from run_queue.job_tables import (
     UNFINISHED_STATES,
     job_runs_table,
@@ -52,8 +52,8 @@ class Situation:
     quotas: Mapping[str, Quota]
     began_today: Mapping[str, int]
     began_this_month: Mapping[str, int]
-    busy_partitions: frozenset[str]
-    """Videos of which a job has a run under way or in Dagster's queue."""
+    busy_partitions: Mapping[str, int]
+    """Videos of which a job has a run under way (0) or in Dagster's queue (its priority)."""
     present: frozenset[tuple[str, str]]
     """(queue, tenant) of what is in Dagster's queue or under way."""
 
@@ -74,7 +74,7 @@ def admit(situation: Situation) -> tuple[list[Place], dict[str, str]]:
     reasons: dict[str, str] = {}
     room = max(PAUSE_ABOVE - situation.depth, 0)
     present = set(situation.present)
-    busy = set(situation.busy_partitions)
+    busy = dict(situation.busy_partitions)
     today, month = Counter(situation.began_today), Counter(situation.began_this_month)
     for queue, places in situation.line.items():
         before: Counter[str] = Counter()
@@ -88,7 +88,8 @@ def admit(situation: Situation) -> tuple[list[Place], dict[str, str]]:
             # would keep others out until nearly all of them are done. What is urgent does not wait.
             is_exempt = (queue, place.tenant) not in present or place.priority == URGENT
             why = _held_by_pause(situation, queue, is_exempt)
-            if not why and place.partition_key in busy:
+            # What is less urgent, and has not started, lets it go before.
+            if not why and busy.get(place.partition_key or "", LOW + 1) <= place.priority:
                 why = "another job of this video has to end first"
             if not why and queue == "gpu" and _reached(quota.per_day, today[place.tenant]):
                 why = f"{place.tenant} has begun its {quota.per_day} jobs of today (UTC)"
@@ -108,7 +109,8 @@ def admit(situation: Situation) -> tuple[list[Place], dict[str, str]]:
             present.add((queue, place.tenant))
             before[place.tenant] += 1
             if place.partition_key is not None:
-                busy.add(place.partition_key)
+                there = busy.get(place.partition_key, place.priority)
+                busy[place.partition_key] = min(there, place.priority)
             if queue == "gpu":
                 today[place.tenant] += 1
                 month[place.tenant] += 1
@@ -119,6 +121,9 @@ def _held_by_pause(situation: Situation, queue: str, is_exempt: bool) -> str | N
     held = situation.pauses.get("operator")
     if held is not None:
         return f"{held.who} has paused the queue: {held.why}"
+    failures = situation.pauses.get("failures")
+    if failures is not None:
+        return failures.why
     heat = situation.pauses.get("heat")
     if heat is not None and queue == "gpu":
         return heat.why
@@ -144,21 +149,52 @@ def situation(url: str, expectations: Expectations) -> Situation:
             for since in (midnight, midnight.replace(day=1))
         }
         unfinished = connection.execute(
-            sa.select(jobs_table.c.queue, jobs_table.c.tenant, jobs_table.c.partition_key)
+            sa.select(
+                jobs_table.c.queue,
+                jobs_table.c.tenant,
+                jobs_table.c.partition_key,
+                sa.case((jobs_table.c.state == "queued", jobs_table.c.priority), else_=0).label(
+                    "priority"
+                ),
+            )
             .where(under_way, jobs_table.c.queue != "operator")
             .distinct()
         ).all()
+    busy: dict[str, int] = {}
+    for row in unfinished:
+        if row.partition_key is not None:
+            busy[row.partition_key] = min(busy.get(row.partition_key, LOW), row.priority)
     return Situation(
         line=line,
         pauses=pauses(url),
         quotas=quotas,
         began_today=began[midnight],
         began_this_month=began[midnight.replace(day=1)],
-        busy_partitions=frozenset(
-            row.partition_key for row in unfinished if row.partition_key is not None
-        ),
+        busy_partitions=busy,
         present=frozenset((row.queue, row.tenant) for row in unfinished),
     )
+
+
+def tenants_at_their_limit(url: str) -> set[str]:
+    """Those whose next job of the GPU queue a quota of theirs holds back."""
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    with engine_for(url).begin() as connection:
+        quotas = quotas_of(connection)
+        today = _began(connection, list(quotas), midnight)
+        month = _began(connection, list(quotas), midnight.replace(day=1))
+        under_way = connection.execute(
+            sa.select(jobs_table.c.tenant, sa.func.count().label("count"))
+            .where(jobs_table.c.state == "running", jobs_table.c.queue == "gpu")
+            .group_by(jobs_table.c.tenant)
+        ).all()
+    running = {row.tenant: row.count for row in under_way}
+    return {
+        tenant
+        for tenant, quota in quotas.items()
+        if _reached(quota.concurrent, running.get(tenant, 0))
+        or _reached(quota.per_day, today.get(tenant, 0))
+        or _reached(quota.per_month, month.get(tenant, 0))
+    }
 
 
 def pause_for_depth(url: str, depth: int, paused: bool) -> bool | None:

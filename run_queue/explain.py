@@ -75,6 +75,9 @@ def waits_for(url: str, now: Situation, place: Place, places: Mapping[str, int])
         held = now.pauses.get("operator")
         if held is not None and place.queue != "operator":
             reasons.append(f"{held.who} has paused the queue: {held.why}")
+        failures = now.pauses.get("failures")
+        if failures is not None and place.queue != "operator":
+            reasons.append(f"the queue is paused: {failures.why}")
         heat = now.pauses.get("heat")
         if heat is not None and place.queue == "gpu":
             reasons.append(f"the GPU takes no video: {heat.why}")

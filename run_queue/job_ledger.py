@@ -362,15 +362,20 @@ def unfinished_job_of(url: str, partition_key: str, job_names: Sequence[str]) ->
     return to_job(row) if row is not None else None
 
 
-def mark_cancelled(url: str, job_id: str, cause: str) -> bool:
+def mark_cancelled(url: str, job_id: str, cause: str, *, over: str | None = None) -> bool:
     """Cancel a job that has no run under way; whether it waited.
 
-    What is in Dagster's queue or running has to be cancelled there, and is noticed.
+    What is in Dagster's queue or running has to be cancelled there, and is noticed. ``over``: its
+    last run, where that is known to be over, whatever the job's state says.
     """
+    waits = jobs_table.c.state.in_(("pending", "retrying"))
+    if over is not None:
+        is_over = sa.and_(jobs_table.c.state.in_(UNFINISHED_STATES), jobs_table.c.run_id == over)
+        waits = sa.or_(waits, is_over)
     with engine_for(url).begin() as connection:
         changed = connection.execute(
             sa.update(jobs_table)
-            .where(jobs_table.c.job_id == job_id, jobs_table.c.state.in_(("pending", "retrying")))
+            .where(jobs_table.c.job_id == job_id, waits)
             .values(
                 state="cancelled",
                 cause=storable(cause),
@@ -419,6 +424,21 @@ def bring_back(url: str, job_id: str) -> bool:
             )
         )
     return changed.rowcount > 0
+
+
+def jobs_by_id(url: str, job_ids: Sequence[str]) -> dict[str, JobRow]:
+    """Those of these jobs that are there."""
+    query = sa.select(jobs_table).where(jobs_table.c.job_id.in_(list(job_ids)))
+    with engine_for(url).begin() as connection:
+        return {row["job_id"]: to_job(row) for row in connection.execute(query).mappings()}
+
+
+def job_of_request(url: str, request_key: str) -> JobRow | None:
+    """The job that was accepted under this key."""
+    query = sa.select(jobs_table).where(jobs_table.c.request_key == request_key)
+    with engine_for(url).begin() as connection:
+        row = connection.execute(query).mappings().first()
+    return to_job(row) if row is not None else None
 
 
 def park_unknown(url: str, job: JobRow) -> None:

@@ -15,6 +15,7 @@ from dagster import DagsterEventType, DagsterInstance, DagsterRun, MetadataValue
 from dagster._core.events import EngineEventData
 
 from resources.database import engine_for, storable
+from run_queue.breaker import spares
 from run_queue.failure import MAX_RETRIES_TAG
 from run_queue.job_ledger import Queue, register_run
 from run_queue.job_tables import dagster_runs, job_runs_table, jobs_table
@@ -163,7 +164,11 @@ def _note(
         # Of a job's runs only the latest says how it stands.
         if job is None or job.run_id != change.run_id:
             return job is not None
-        state = _state_after(change, final)
+        state = _state_after(change, final or change.attempt >= ATTEMPTS)
+        if state == "parked" and not final and spares(connection, cause or ""):
+            state = "retrying"
+        if job.state == "cancelled" and state in ("retrying", "parked"):
+            return True  # somebody was faster, and wants no more of it
         if state is not None:
             connection.execute(
                 sa.update(jobs)
@@ -192,9 +197,9 @@ def _note(
     return True
 
 
-def _state_after(change: _Changed, final: bool) -> str | None:
+def _state_after(change: _Changed, last: bool) -> str | None:
     if change.status == "failure":
-        return "parked" if final or change.attempt >= ATTEMPTS else "retrying"
+        return "parked" if last else "retrying"
     return {
         "queued": "queued",
         "starting": "running",

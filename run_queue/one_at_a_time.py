@@ -3,13 +3,18 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg2.errors
 import sqlalchemy as sa
 
 from resources.database import engine_for
+from tailor_assets.compute.errors import PermanentProblem
 
 # Any numbers of ours, as in resources/database.py.
 RECONCILER_LOCK = 0x7A112
 RETENTION_LOCK = 0x7A113
+# The second one lets go of the lock of a process that was stopped, not killed; what it had begun, it
+# did not do.
+_LIMITS = {"lock_timeout": "10s", "idle_in_transaction_session_timeout": "2min"}
 
 
 @contextmanager
@@ -22,9 +27,28 @@ def only_one(url: str, lock: int) -> Iterator[bool]:
         yield bool(connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(lock))).scalar())
 
 
+class RunIsTaken(PermanentProblem):
+    """Somebody else starts or cancels this run, and does not come to an end."""
+
+
 @contextmanager
 def alone_with_run(url: str, run_id: str) -> Iterator[None]:
-    """Wait until nobody else starts or cancels this run, and be the only one while the block runs."""
+    """Wait until nobody else starts or cancels this run, and be the only one while the block runs.
+
+    Neither is without an end: a process that was stopped in its block would stop the whole queue.
+    Raises RunIsTaken after 10 s.
+    """
     with engine_for(url).begin() as connection:
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(run_id))))
+        for name, value in _LIMITS.items():
+            connection.execute(sa.select(sa.func.set_config(name, value, True)))
+        try:
+            lock = sa.func.pg_advisory_xact_lock(sa.func.hashtext(run_id))
+            connection.execute(sa.select(lock))
+        except sa.exc.OperationalError as error:
+            if not isinstance(error.orig, psycopg2.errors.LockNotAvailable):
+                raise
+            raise RunIsTaken(
+                f"Another process has been starting or cancelling run {run_id[:8]} for 10 s: try "
+                "again in a moment."
+            ) from None
         yield

@@ -38,7 +38,13 @@ def cancel(url: str, instance: DagsterInstance, name: str, *, who: str, why: str
     job = find_job(url, job.job_id)
     if job.run_id is not None:
         run = instance.get_run_by_id(job.run_id)
-        if run is not None and not run.is_finished and run.status != DagsterRunStatus.CANCELING:
+        if run is not None and run.is_finished:
+            # It has failed, and the daemon has not noted it: no retry must come of that.
+            waited = waited or mark_cancelled(
+                url, job.job_id, f"{who} cancelled it: {why}", over=job.run_id
+            )
+            no_retry_follows(instance, job.run_id)
+        elif run is not None and run.status != DagsterRunStatus.CANCELING:
             # The code server, which would tell its worker, may be away: then the worker finds it out
             # by itself, or is ended (reaper.py).
             with contextlib.suppress(DagsterUserCodeUnreachableError, DagsterUserCodeProcessError):

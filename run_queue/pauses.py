@@ -14,8 +14,9 @@ from resources.database import engine_for, insert_for, storable
 from run_queue.job_tables import queue_pauses_table
 
 # operator: somebody said so, and nothing starts. heat: the GPU pool has no places (queue_guard).
-# depth: enough waits in Dagster's queue, nothing more is admitted.
-PauseReason = Literal["operator", "heat", "depth"]
+# depth: enough waits in Dagster's queue, nothing more is admitted. failures: whatever starts fails for
+# a cause that is none of its own (breaker.py).
+PauseReason = Literal["operator", "heat", "depth", "failures"]
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,12 @@ from dagster._utils.tags import TagConcurrencyLimitsCounter
 
 from resources.database import engine_for
 from run_queue.admission import NO_LIMITS, quotas_of
-from run_queue.coordinator import database_url, queue_of
+from run_queue.breaker import may_probe, watch_failures
+from run_queue.coordinator import OPERATOR_QUEUE, QUEUE_TAG, database_url, queue_of
 from run_queue.job_sync import adopt_runs, follow_runs
 from run_queue.job_tables import dagster_runs, jobs_table
 from run_queue.line import QUEUES, Place, the_line
-from run_queue.one_at_a_time import alone_with_run
+from run_queue.one_at_a_time import RunIsTaken, alone_with_run
 from run_queue.pauses import pauses
 from run_queue.reaper import end_what_outlives_its_run, fail_what_died_while_it_started
 from run_queue.shares import Expectations
@@ -62,8 +63,12 @@ class TailorQueueDaemon(QueuedRunCoordinatorDaemon):
         instance = workspace_process_context.instance
         url = database_url(instance)
         expectations = self._expected(url)
-        follow_runs(url, instance, expectations)
-        adopt_runs(url, instance, queue_of)
+        if follow_runs(url, instance, expectations):
+            self._watch_failures(url)
+        try:
+            adopt_runs(url, instance, queue_of)
+        except Exception:  # whatever it is, what is known has to move
+            logger.exception("Runs that came past the coordinator could not be noted.")
         yield None
         yield from super().run_iteration(workspace_process_context, fixed_iteration_time)
         yield None
@@ -74,6 +79,13 @@ class TailorQueueDaemon(QueuedRunCoordinatorDaemon):
             fail_what_died_while_it_started(instance)
             end_what_outlives_its_run(url, instance)
 
+    @staticmethod
+    def _watch_failures(url: str) -> None:
+        try:
+            watch_failures(url)
+        except Exception:  # it guards the queue, and must not stop it
+            logger.exception("The last failures could not be judged.")
+
     def _expected(self, url: str) -> Expectations:
         if self._expectations is None:
             self._expectations = Expectations(url)
@@ -82,9 +94,13 @@ class TailorQueueDaemon(QueuedRunCoordinatorDaemon):
     def _dequeue_run(
         self, instance: DagsterInstance, workspace: Any, run: DagsterRun, *more: Any
     ) -> bool:
-        with alone_with_run(database_url(instance), run.run_id):
-            self._tags.clear(instance, run.run_id)
-            return super()._dequeue_run(instance, workspace, run, *more)
+        try:
+            with alone_with_run(database_url(instance), run.run_id):
+                self._tags.clear(instance, run.run_id)
+                return super()._dequeue_run(instance, workspace, run, *more)
+        except RunIsTaken as taken:
+            logger.warning("%s", taken)
+            return False  # the others are started, and this one at a later look
 
     def _get_runs_to_dequeue(
         self,
@@ -142,9 +158,16 @@ def candidates(
             }
         )
     found: list[Place] = []
+    failures = held.get("failures")
+    under_way = [run for run in in_progress if run.tags.get(QUEUE_TAG) != OPERATOR_QUEUE]
+    probes = failures is not None and not under_way and may_probe(url, failures)
     for queue in QUEUES:
-        if "operator" in held and queue != "operator":
+        if queue != OPERATOR_QUEUE and (
+            "operator" in held or (failures is not None and not probes)
+        ):
             break
+        # One at a time, to see whether it works again.
+        at_most = 1 if failures is not None and queue != OPERATOR_QUEUE else CANDIDATES_PER_QUEUE
         first: list[Place] = []
         for place in line.get(queue, ()):
             limit = quotas.get(place.tenant, NO_LIMITS).concurrent
@@ -156,9 +179,11 @@ def candidates(
             if place.partition_key is not None:
                 busy.add(place.partition_key)
             running[place.tenant] += queue == "gpu"
-            if len(first) == CANDIDATES_PER_QUEUE:
+            if len(first) == at_most:
                 break
         found += first
+        if failures is not None and queue != OPERATOR_QUEUE and first:
+            break
     return found
 
 
@@ -191,12 +216,16 @@ def _pool_counter(
     settings = config.run_queue_config
     if settings is None or not settings.should_block_op_concurrency_limited_runs or not runs:
         return None
-    return GlobalOpConcurrencyLimitsCounter(
-        instance,
-        list(runs),
-        in_progress,
-        concurrency_keys=instance.event_log_storage.get_concurrency_keys(),
-        pool_limits=instance.event_log_storage.get_pool_limits(),
-        slot_count_offset=settings.op_concurrency_slot_buffer,
-        pool_granularity=config.pool_config.pool_granularity,
-    )
+    try:
+        return GlobalOpConcurrencyLimitsCounter(
+            instance,
+            list(runs),
+            in_progress,
+            concurrency_keys=instance.event_log_storage.get_concurrency_keys(),
+            pool_limits=instance.event_log_storage.get_pool_limits(),
+            slot_count_offset=settings.op_concurrency_slot_buffer,
+            pool_granularity=config.pool_config.pool_granularity,
+        )
+    except Exception:  # as in Dagster: the pool itself keeps its limit, and runs wait before it
+        logger.exception("The pools could not be counted.")
+        return None

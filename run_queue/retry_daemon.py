@@ -13,7 +13,11 @@ from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
-from dagster._core.errors import DagsterInvalidSubsetError
+from dagster._core.errors import (
+    DagsterCodeLocationLoadError,
+    DagsterInvalidSubsetError,
+    DagsterUserCodeUnreachableError,
+)
 from dagster._core.execution.backfill import BulkActionStatus
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, BACKFILL_ID_TAG
 from dagster._core.workspace.context import IWorkspaceProcessContext
@@ -31,6 +35,7 @@ _LOOK_EVERY_S = 1
 _AT_A_TIME = 20
 # A retry that cannot be made for so long will not be: its pipeline is not there any more.
 _PATIENCE_S = 600.0
+_PUT_OFF = timedelta(seconds=10)
 
 logger = logging.getLogger("tailor.queue")
 
@@ -53,8 +58,13 @@ class RetryDaemon(EventLogConsumerDaemon):
             yield None
             try:
                 _try_again(url, workspace_process_context, job)
+            except (DagsterUserCodeUnreachableError, DagsterCodeLocationLoadError) as error:
+                # However long: without its pipeline nothing of a job can be judged.
+                logger.warning("The retry of job %s has to wait: %s", job.job_id, error)
+                _put_off(url, job)
             except Exception as error:  # whatever it is, the others' retries are due too
                 logger.warning("The retry of job %s has to wait: %s", job.job_id, error)
+                _put_off(url, job)
                 # From the first try on: the machine may have been off since it was due.
                 since = failing.get(job.job_id, time.monotonic())
                 self._failing_since[job.job_id] = since
@@ -78,6 +88,20 @@ def due_retries(url: str) -> Sequence[JobRow]:
     )
     with engine_for(url).begin() as connection:
         return [to_job(row) for row in connection.execute(query).mappings()]
+
+
+def _put_off(url: str, job: JobRow) -> None:
+    """Look at it again a little later: those that cannot be made must not hide those that can."""
+    with engine_for(url).begin() as connection:
+        connection.execute(
+            sa.update(jobs_table)
+            .where(
+                jobs_table.c.job_id == job.job_id,
+                jobs_table.c.state == "retrying",
+                jobs_table.c.run_id == job.run_id,
+            )
+            .values(retry_at=datetime.now(UTC) + _PUT_OFF)
+        )
 
 
 def _try_again(url: str, workspace: IWorkspaceProcessContext, job: JobRow) -> None:

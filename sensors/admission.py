@@ -12,7 +12,7 @@ from jobs.processing import process_video, publish_frames, rescore_video
 from resources.video_registry import VideoRegistry
 from run_queue.admission import admit, pause_for_depth, situation
 from run_queue.coordinator import queue_of
-from run_queue.job_ledger import JOB_TAG, JobRow, find_job, park_unknown, register_run
+from run_queue.job_ledger import JOB_TAG, JobRow, jobs_by_id, park_unknown, register_run
 from run_queue.pauses import pauses
 from run_queue.shares import Expectations
 from tailor_assets.partitions import videos
@@ -70,8 +70,11 @@ def admit_some(
         now = situation(url, _expectations(url))
     admitted, reasons = admit(now)
     requests, keys = [], []
+    jobs = jobs_by_id(url, [place.job_id for place in admitted])
     for place in admitted:
-        job = find_job(url, place.job_id)
+        job = jobs.get(place.job_id)
+        if job is None:
+            continue  # forgotten in this moment
         if not can_be_made(job):
             # One request that Dagster does not know fails the whole tick, and every one after it.
             park_unknown(url, job)

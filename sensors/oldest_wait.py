@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from resources.database import engine_for
 from resources.notifications.episodes import begin_episode, end_episode
 from resources.notifications.plain_text import one_line
+from run_queue.admission import tenants_at_their_limit
 from run_queue.job_tables import job_runs_table, jobs_table
 from run_queue.pauses import Pause, pauses
 from sensors.job_notifications import UNANNOUNCED_JOBS
@@ -26,6 +27,7 @@ _PAUSED_BY = {
     "operator": "an operator",
     "heat": "the GPU's heat",
     "depth": "the queue's length",
+    "failures": "failures in a row",
 }
 
 
@@ -48,6 +50,7 @@ class _Waiting:
     job_name: str
     partition_key: str | None
     tenant: str
+    queue: str
     since: datetime
 
 
@@ -64,6 +67,12 @@ def watch_oldest_wait(url: str, now: datetime | None = None) -> str | None:
         end_episode(url, _EPISODE)
     if not late:
         return None
+    # What its quota holds back waits as it was meant to.
+    at_their_limit = tenants_at_their_limit(url)
+    late = [one for one in late if one.queue != "gpu" or one.tenant not in at_their_limit]
+    if not late:
+        end_episode(url, _EPISODE)
+        return None
     holding = pauses(url)
     if "operator" in holding and now - holding["operator"].since < target:
         return None
@@ -79,7 +88,9 @@ def _those_that_wait_since_before(url: str, time: datetime) -> list[_Waiting]:
         .scalar_subquery()
     )
     since = sa.func.greatest(jobs.c.accepted_at, last_end).label("since")
-    query = sa.select(jobs.c.job_name, jobs.c.partition_key, jobs.c.tenant, since).where(
+    query = sa.select(
+        jobs.c.job_name, jobs.c.partition_key, jobs.c.tenant, jobs.c.queue, since
+    ).where(
         jobs.c.state.in_(("pending", "queued")),
         jobs.c.job_name.not_in(UNANNOUNCED_JOBS),
         jobs.c.accepted_at < time,

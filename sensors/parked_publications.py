@@ -1,6 +1,9 @@
 """Publications that could not be are tried again when they can: there is room, or access again."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 import dagster as dg
 
@@ -10,8 +13,9 @@ from resources.drive import Drive, DriveUnavailable
 from resources.publications import ParkedPublication, parked_publications
 from resources.video_registry import VideoRegistry, VideoRow
 from run_queue.fairness import LOW, NORMAL
-from run_queue.job_ledger import TENANT_TAG, JobRequest, accept
-from sensors.drive_inbox import VIDEO_TAG
+from run_queue.job_ledger import TENANT_TAG, JobRequest, accept, bring_back, job_of_request
+from sensors.drive_inbox import SECONDS_PER_TICK, VIDEO_TAG
+from sensors.tenant_looks import TenantLooks
 from tailor_assets.compute.errors import PermanentProblem
 
 # So long where nobody can tell whether there is room.
@@ -30,42 +34,77 @@ def parked_publications_again(
     context: dg.SensorEvaluationContext, drive: DriveResource, registry: VideoRegistry
 ) -> dg.SkipReason:
     """One job per publication that can be by now; without one it says what waits, and for what."""
-    parked = parked_publications(registry.database_url)
-    if not parked:
-        return dg.SkipReason("Nothing waits to be published.")
-    source = drive.open()
-    connected = set(source.tenants())
-    room: dict[str, bool | None] = {}
-    wanted, waiting = [], []
-    for one in parked:
+    url = registry.database_url
+    by_tenant: dict[str, list[tuple[VideoRow, ParkedPublication]]] = defaultdict(list)
+    for one in parked_publications(url):
         try:
             row = registry.get(one.partition_key)
         except PermanentProblem:
             continue  # its tenant has been forgotten
-        due = one.not_before <= datetime.now(UTC)
-        if due and row.tenant in connected and _may_be(source, row, one, room):
-            wanted.append((row, one))
+        by_tenant[row.tenant].append((row, one))
+    if not by_tenant:
+        return dg.SkipReason("Nothing waits to be published.")
+    source = drive.open()
+    try:
+        connected = set(source.tenants())
+    except DriveUnavailable as error:
+        return dg.SkipReason(f"The Drive cannot be listed, nothing is changed: {error}")
+    said = _looks_into(type(drive).__name__, drive.model_dump_json()).look(
+        [tenant for tenant in by_tenant if tenant in connected],
+        lambda tenant, _: _publish_again(url, source, tenant, by_tenant[tenant]),
+        SECONDS_PER_TICK,
+    )
+    for tenant, waiting in by_tenant.items():
+        if tenant not in connected:
+            said += [_waits(row, one.problem) for row, one in waiting]
+    return dg.SkipReason(" ".join(said) or "The Drives are being asked.")
+
+
+@cache
+def _looks_into(kind: str, configuration: str) -> TenantLooks:
+    """A Drive that does not answer keeps its own tenant's question, and no tick."""
+    return TenantLooks(threads=4)
+
+
+def _publish_again(
+    url: str, source: Drive, tenant: str, parked: Sequence[tuple[VideoRow, ParkedPublication]]
+) -> list[str]:
+    """Ask for those of a tenant's publications that can be by now; sentences about all of them."""
+    now = datetime.now(UTC)
+    said, due = [], []
+    for row, one in parked:
+        if one.not_before <= now:
+            due.append((row, one))
         else:
-            waiting.append(f"{row.tenant}, {row.folder_name}: {one.problem}")
-    for row, one in wanted:
-        accept(registry.database_url, _request(row, one))
-    said = [f"{row.tenant}, {row.folder_name}: tried again." for row, _ in wanted]
-    return dg.SkipReason(" ".join([*said, *waiting]) or "Nothing waits to be published.")
-
-
-def _may_be(
-    source: Drive, row: VideoRow, one: ParkedPublication, room: dict[str, bool | None]
-) -> bool:
+            said.append(_waits(row, one.problem))
+    if not due:
+        return said
     # One question per tenant and tick: what is published next leaves less.
-    if row.tenant not in room:
-        try:
-            room[row.tenant] = source.has_room(row.tenant, one.wanted_bytes)
-        except (DriveUnavailable, PermanentProblem):
-            room[row.tenant] = False
-    found = room[row.tenant]
-    if found is None:
-        return datetime.now(UTC) - one.parked_at > _PATIENCE
-    return found
+    try:
+        room = source.has_room(tenant, due[0][1].wanted_bytes)
+    except (DriveUnavailable, PermanentProblem):
+        room = False
+    for row, one in due:
+        can_be = now - one.parked_at > _PATIENCE if room is None else room
+        said.append(_asked_for(url, row, one, now) if can_be else _waits(row, one.problem))
+    return said
+
+
+def _asked_for(url: str, row: VideoRow, one: ParkedPublication, now: datetime) -> str:
+    request = _request(row, one)
+    if accept(url, request):
+        return f"{row.tenant}, {row.folder_name}: tried again."
+    job = job_of_request(url, request.request_key)
+    if job is None or job.state != "parked" or job.finished_at is None:
+        return f"{row.tenant}, {row.folder_name}: being tried again."
+    # It failed before it could take the publication over, as where its worker was killed.
+    if now - job.finished_at > _PATIENCE and bring_back(url, job.job_id):
+        return f"{row.tenant}, {row.folder_name}: tried again."
+    return _waits(row, f"job {job.job_id[:8]} is parked: {job.cause}")
+
+
+def _waits(row: VideoRow, why: str | None) -> str:
+    return f"{row.tenant}, {row.folder_name}: {why}"
 
 
 def _request(row: VideoRow, one: ParkedPublication) -> JobRequest:

@@ -4,6 +4,7 @@ A look that outlasts its tick goes on behind it, and its tenant is not looked at
 it found out is said in the tick in which it ends. A tenant whose looks fail rests a while.
 """
 
+import logging
 import math
 import threading
 import time
@@ -17,6 +18,8 @@ from tailor_assets.compute.errors import PermanentProblem
 _LONGEST_REST_S = 300.0
 # A tick waits so long for a look that ends, even where its time is over.
 _LEAST_S = 0.5
+
+logger = logging.getLogger("tailor.queue")
 
 # (tenant, seconds it may take) -> sentences about what a person has to mend.
 Look = Callable[[str, float], list[str]]
@@ -44,8 +47,8 @@ class TenantLooks:
         """Look at every tenant that does not rest, those first that have waited longest.
 
         Returns after about ``seconds`` at most, with what has been found out by then. Each look is
-        given an equal share of the time that is left. Raises what a look raises that is neither a
-        Drive's trouble nor a tenant's problem.
+        given an equal share of the time that is left. Whatever a look raises is said, and is that
+        tenant's trouble alone.
         """
         with self._lock:
             self._pool = self._pool or ThreadPoolExecutor(self.threads, "look")
@@ -76,11 +79,12 @@ class TenantLooks:
 
     def _outcomes(self, states: Sequence[tuple[str, _Tenant]], end: float) -> list[str]:
         messages: list[str] = []
+        end = max(end, time.monotonic() + _LEAST_S)
         running = {state.running: (name, state) for name, state in states if state.running}
         while running:
             done, _ = wait(
                 running,
-                timeout=max(end - time.monotonic(), _LEAST_S),
+                timeout=max(end - time.monotonic(), 0.0),
                 return_when=FIRST_COMPLETED,
             )
             if not done:
@@ -95,12 +99,16 @@ class TenantLooks:
     def _outcome(name: str, state: _Tenant, future: "Future[list[str]]") -> list[str]:
         try:
             messages = future.result()
-        except (DriveUnavailable, PermanentProblem) as error:
+        except Exception as error:
+            if not isinstance(error, DriveUnavailable | PermanentProblem):
+                # A mistake of ours, or a file like no other: it is this tenant's, and not the others'.
+                logger.exception("The look into the Drive of %s failed.", name)
             # The first failure may be a moment's; the tick itself comes again soon.
             rest = 2.0**state.failures if state.failures else 0.0
             state.failures += 1
             state.rests_until = time.monotonic() + min(rest, _LONGEST_REST_S)
-            state.trouble = f"{name}: not looked at, nothing is changed: {error}"
+            what = str(error) or type(error).__name__
+            state.trouble = f"{name}: not looked at, nothing is changed: {what}"
             return [state.trouble]
         state.failures = 0
         return messages

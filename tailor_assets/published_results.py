@@ -4,6 +4,7 @@ import dagster as dg
 
 from resources.artifact_store import ArtifactStore, version_of
 from resources.configured_drive import DriveResource
+from resources.publications import RESULTS_ARE_MADE_FROM
 from resources.video_registry import VideoRegistry
 from run_queue.usage import metered
 from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once, link
@@ -17,7 +18,7 @@ CODE_VERSION = "1"
 
 @dg.asset(
     partitions_def=videos,
-    deps=["video", "frames", "prompts", "masks", "features", "predictions", "flags"],
+    deps=list(RESULTS_ARE_MADE_FROM),
     group_name="delivery",
     kinds={"csv"},
     owners=OWNERS,
@@ -41,8 +42,7 @@ def published_results(
         store.making(key, "published_results") as draft,
     ):
         row = registry.get(key)
-        names = ("video", "frames", "prompts", "masks", "features", "predictions", "flags")
-        records = {name: store.require(key, name) for name in names}
+        records = {name: store.require(key, name) for name in RESULTS_ARE_MADE_FROM}
         before = store.record(key, "published_results")
         with (
             result_files(store, key, row.results_name, draft.folder) as files,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
@@ -9,6 +10,10 @@ import sqlalchemy as sa
 from toy_services import new_home
 
 from tailor_assets.services.postgres import embedded_postgres
+
+if TYPE_CHECKING:
+    from crash_lab import CrashLab
+    from dagster import DagsterInstance
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -71,6 +76,37 @@ def postgres_url(postgres_server: str) -> str:
     server.dispose()
     url = sa.make_url(postgres_server).set(database=name)
     return url.render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="module")
+def shared_instance(
+    postgres_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator["DagsterInstance"]:
+    """Dagster as in production, but for its daemons, in this file's database."""
+    from queue_history import instance_in
+
+    with instance_in(postgres_url, tmp_path_factory.mktemp("dagster")) as instance:
+        yield instance
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator["CrashLab"]:
+    """The whole of tailor, running; each test of the file has tenants of its own."""
+    from crash_lab import crash_lab
+
+    with crash_lab() as lab:
+        lab.up()
+        yield lab
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four seconds of a simulated mouse, 320 x 240: a video to be processed while things are killed."""
+    from tailor_assets.compute.simulation.simulate import simulate_video
+
+    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
+    simulate_video(path, seed=11, duration_s=4, width=320, height=240)
+    return path
 
 
 @pytest.fixture(scope="session")

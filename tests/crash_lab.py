@@ -28,7 +28,8 @@ from run_queue.job_ledger import JobRow, to_job
 from run_queue.job_tables import UNFINISHED_STATES, jobs_table
 from run_queue.leases import lease_of, leases_on
 from run_queue.machine import host_name
-from run_queue.reconciler import Look, mend
+from run_queue.reconciler import mend
+from run_queue.reconciling.look import Look
 from tailor_assets.compute.checksum import file_md5
 from tailor_assets.services.health import open_instance
 from tailor_assets.services.start import running_postgres_url

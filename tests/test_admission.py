@@ -63,7 +63,7 @@ def situation(*places: Place, **changes: Any) -> Situation:
         "quotas": {},
         "began_today": {},
         "began_this_month": {},
-        "busy_partitions": frozenset(),
+        "busy_partitions": {},
         "present": frozenset((one.queue, one.tenant) for one in places if one.state == "queued"),
     }
     return Situation(**{**values, **changes})
@@ -110,12 +110,24 @@ def test_an_urgent_job_comes_although_its_tenant_has_its_share_there() -> None:
 def test_a_video_has_one_job_at_a_time_there() -> None:
     now = situation(
         place(1, partition_key="x"), place(2, partition_key="x"), place(3, partition_key="busy"),
-        busy_partitions=frozenset({"busy"}),
+        busy_partitions={"busy": 0},
     )  # fmt: skip
     come, reasons = admit(now)
     assert [one.job_id for one in come] == ["job1"]
     assert "another job of this video" in reasons["job2"]
     assert "another job of this video" in reasons["job3"]
+
+
+def test_what_is_less_urgent_and_has_not_begun_does_not_hold_a_video_up() -> None:
+    now = situation(
+        place(1, partition_key="frames wait"), place(2, partition_key="results wait"),
+        place(3, partition_key="frames wait"),
+        busy_partitions={"frames wait": 10, "results wait": 5},
+    )  # fmt: skip
+    come, reasons = admit(now)
+    assert [one.job_id for one in come] == ["job1"]
+    assert "another job of this video" in reasons["job2"]
+    assert "another job of this video" in reasons["job3"], "one at a time all the same"
 
 
 def test_a_full_queue_takes_nothing_more_of_who_has_something_there() -> None:

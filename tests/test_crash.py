@@ -9,7 +9,6 @@ import signal
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,24 +18,8 @@ from crash_lab import CrashLab, crash_lab, wait_until
 
 from resources.settings import PROJECT_ROOT
 from run_queue import operations
-from tailor_assets.compute.simulation.simulate import simulate_video
 
 pytestmark = [pytest.mark.system, pytest.mark.crash]
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
-    simulate_video(path, seed=11, duration_s=4, width=320, height=240)
-    return path
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[CrashLab]:
-    """One that runs; each test has tenants of its own."""
-    with crash_lab() as lab:
-        lab.up()
-        yield lab
 
 
 @pytest.mark.parametrize("step", ["video", "masks", "published_results"])

@@ -37,7 +37,7 @@ from run_queue.pauses import pause
 from tailor_assets.commands.health import health
 from tailor_assets.monitoring import health_checks
 from tailor_assets.monitoring.database_metrics import MOST_TENANTS, PARTS
-from tailor_assets.monitoring.failure_causes import CAUSE_KINDS, kind_in_sql
+from run_queue.failure_causes import CAUSE_KINDS, kind_in_sql
 from tailor_assets.monitoring.health_checks import CheckResult, HealthChecks
 from tailor_assets.monitoring.json_logs import JsonFormatter, RunLogHandler
 from tailor_assets.monitoring.server import MonitoringServer

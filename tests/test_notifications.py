@@ -44,7 +44,12 @@ from resources.notifications.smtp import mail_server as configured_mail_server
 from resources.notifications.turns import MOST_PER_HOUR, SINGLES_PER_HOUR, due
 from resources.video_registry import VideoRegistry, VideoRow, videos_table
 from run_queue.job_ledger import bring_back
-from run_queue.job_tables import job_runs_table, jobs_table, queue_pauses_table
+from run_queue.job_tables import (
+    job_runs_table,
+    jobs_table,
+    queue_pauses_table,
+    tenant_quotas_table,
+)
 from run_queue.pauses import pause
 from sensors.job_notifications import collect_job_news
 from sensors.notifications import notifications
@@ -934,6 +939,20 @@ def test_operators_hear_once_of_each_time_that_somebody_waits_too_long(
     watch_oldest_wait(url)
     send(url)
     assert len(mail.mails) == 2, "another time"
+
+
+@pytest.mark.usefixtures("operator")
+def test_what_a_quota_holds_back_is_no_wait_and_hides_no_other(url: str) -> None:
+    with engine_for(url).begin() as connection:
+        connection.execute(sa.insert(tenant_quotas_table).values(tenant="anna", concurrent=0))
+    try:
+        waits(url, 300, tenant="anna", queue="gpu")
+        assert watch_oldest_wait(url) is None
+        waits(url, 75, tenant="ben", queue="gpu")
+        assert watch_oldest_wait(url) == "The oldest job has waited 75 min"
+    finally:
+        with engine_for(url).begin() as connection:
+            connection.execute(sa.delete(tenant_quotas_table))
 
 
 @pytest.mark.usefixtures("operator")

@@ -141,6 +141,70 @@ def test_results_of_a_drive_whose_token_was_withdrawn_go_when_it_is_connected_ag
     assert publish(google, instance, source).status == dg.DagsterRunStatus.SUCCESS
 
 
+def test_a_publication_whose_job_failed_before_it_began_is_tried_again_and_said(
+    google: GoogleTree, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    assert google.server is not None
+    source = tmp_path / "frame"
+    source.write_bytes(b"x" * 1000)
+    google.server.people.set_limit(BEN, 500)
+    publish(google, instance, source)
+    google.server.people.set_limit(BEN, 5000)
+    later(google, minutes=11)
+    tick(google, instance)
+    (job,) = jobs(google)
+
+    def ended(minutes_ago: int) -> None:
+        with engine_for(google.url).begin() as connection:
+            connection.execute(
+                sa.update(jobs_table).values(
+                    state="parked", cause="its worker was killed",
+                    finished_at=sa.text(f"now() - interval '{minutes_ago} minutes'"),
+                )
+            )  # fmt: skip
+
+    ended(5)
+    assert f"job {job.job_id[:8]} is parked: its worker was killed" in tick(google, instance)
+    ended(65)
+    assert "day 1: tried again." in tick(google, instance)
+    assert [job.state for job in jobs(google)] == ["pending"]
+
+
+def test_a_drive_that_does_not_answer_keeps_its_question_and_not_the_tick(
+    google: GoogleTree, instance: dg.DagsterInstance, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    import threading
+    import time
+
+    from resources.google_drive.drive import GoogleDrive
+
+    assert google.server is not None
+    source = tmp_path / "frame"
+    source.write_bytes(b"x" * 1000)
+    google.server.people.set_limit(BEN, 500)
+    publish(google, instance, source)
+    later(google, minutes=11)
+    release, asked = threading.Event(), []
+
+    def hangs(self: GoogleDrive, tenant: str, size: int) -> bool:
+        asked.append(tenant)
+        release.wait(30)
+        return True
+
+    monkeypatch.setattr(GoogleDrive, "has_room", hangs)
+    monkeypatch.setattr("sensors.parked_publications.SECONDS_PER_TICK", 0.5)
+    begun = time.monotonic()
+    for _ in range(3):
+        tick(google, instance)
+    assert time.monotonic() - begun < 10
+    assert asked == ["ben"], "once, and not again while it has not answered"
+    release.set()
+    while not jobs(google):
+        assert time.monotonic() - begun < 30
+        tick(google, instance)
+
+
 def test_a_daily_limit_is_waited_for(
     google: GoogleTree, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:

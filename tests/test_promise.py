@@ -2,7 +2,6 @@
 
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -11,23 +10,8 @@ from crash_lab import CrashLab, crash_lab, wait_until
 
 from resources.publications import Superseded, claim_publication
 from run_queue import operations
-from tailor_assets.compute.simulation.simulate import simulate_video
 
 pytestmark = [pytest.mark.system, pytest.mark.crash]
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
-    simulate_video(path, seed=11, duration_s=4, width=320, height=240)
-    return path
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[CrashLab]:
-    with crash_lab() as lab:
-        lab.up()
-        yield lab
 
 
 def times_begun(lab: CrashLab, tenant: str, step: str) -> int:

@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 from dagster import DagsterEvent, DagsterRunStatus
 from dagster._core.definitions.partitions.context import partition_loading_context
-from dagster._core.errors import DagsterInvalidSubsetError
+from dagster._core.errors import DagsterInvalidSubsetError, DagsterUserCodeUnreachableError
 from dagster._core.execution.asset_backfill import backfill_runs_are_complete
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from queue_lab import QueueLab, queue_lab
@@ -34,9 +34,11 @@ from run_queue.job_tables import job_runs_table, queue_shares_table
 from run_queue.launcher import WORKER_BOOT_TAG, WORKER_HOST_TAG, TailorRunLauncher
 from run_queue.leases import Heartbeat
 from run_queue.machine import host_name
+from run_queue.one_at_a_time import RunIsTaken, alone_with_run
 from run_queue.pauses import pause
 from run_queue.queue_daemon import TailorQueueDaemon, candidates
-from run_queue.reconciler import Look, vanished_runs
+from run_queue.reconciling.look import Look
+from run_queue.reconciling.missed_jobs import vanished_runs
 from run_queue.retry_daemon import RetryDaemon
 from sensors.admission import admission
 from tailor_assets.definitions import defs
@@ -100,6 +102,29 @@ def test_a_job_that_is_cancelled_while_its_retry_is_being_made_stays_cancelled(
     lab.look()
     assert lab.run(retry).status == DagsterRunStatus.CANCELED
     assert lab.job("p").state == "cancelled"
+
+
+def test_a_job_that_is_cancelled_when_its_run_has_just_failed_stays_cancelled(
+    lab: QueueLab,
+) -> None:
+    run = lab.submit(partition="p")
+    lab.say(run, "starting", "started")
+    lab.instance.report_run_failed(lab.run(run), "a passing trouble")  # and nobody has looked yet
+    assert operations.cancel(lab.url, lab.instance, "p", **OLGA).endswith("is cancelled.")
+    lab.look()
+    job = lab.job("p")
+    assert (job.state, job.retry_at) == ("cancelled", None)
+    assert not lab.run(run).is_complete_and_waiting_to_retry
+
+
+def test_a_run_that_somebody_is_cancelling_for_ever_holds_up_no_other(lab: QueueLab) -> None:
+    with alone_with_run(lab.url, "run"):
+        begun = time.monotonic()
+        with pytest.raises(RunIsTaken, match="for 10 s"), alone_with_run(lab.url, "run"):
+            raise AssertionError("two at once")
+    assert 9 < time.monotonic() - begun < 20
+    with alone_with_run(lab.url, "run"):
+        pass
 
 
 def test_a_run_that_is_cancelled_on_its_way_to_the_queue_does_not_come_there(
@@ -170,6 +195,21 @@ def test_a_retry_that_was_due_while_the_machine_was_off_is_not_given_up_at_the_f
     failed(lab)
     try_again(lab, NOBODY_THERE, due_for=timedelta(hours=8))
     assert lab.job("p").state == "retrying"
+
+
+def test_retries_stay_due_however_long_their_pipeline_is_away_and_hide_no_others(
+    lab: QueueLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("run_queue.retry_daemon._PATIENCE_S", -1.0)
+    failed(lab)
+    before = datetime.now(UTC)
+    try_again(lab, DagsterUserCodeUnreachableError("nobody there"))
+    job = lab.job("p")
+    assert job.state == "retrying"
+    assert job.retry_at is not None
+    assert job.retry_at > before + timedelta(seconds=5), "the others are looked at first"
+    try_again(lab, ValueError("it cannot be"))
+    assert lab.job("p").state == "parked"
 
 
 def test_a_run_that_succeeds_although_it_was_given_up_completes_its_job(lab: QueueLab) -> None:

@@ -5,7 +5,6 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +20,6 @@ from queue_history import (
     audited,
     content,
     empty,
-    instance_in,
     job_runs,
     jobs,
     update,
@@ -40,7 +38,9 @@ from run_queue.failure import permanent_failure
 from run_queue.job_ledger import JOB_TAG, bring_back
 from run_queue.job_tables import JOB_STATES
 from run_queue.one_at_a_time import RECONCILER_LOCK, only_one
-from run_queue.reconciler import Look, mend, turn_of_the_day
+from run_queue.reconciler import mend
+from run_queue.reconciling.look import Look
+from run_queue.reconciling.missed_jobs import turn_of_the_day
 from sensors.reconciler import reconciler
 from tailor_assets.commands.reconcile import reconcile
 
@@ -51,14 +51,6 @@ VIDEO = VideoRow(
     file_id="file", checksum="sum", run_key=RUN_KEY, admitted_at=ago(minutes=30),
 )  # fmt: skip
 UPSTREAM = ("video", "frames", "prompts", "masks", "features", "predictions", "flags")
-
-
-@pytest.fixture(scope="module")
-def shared_instance(
-    postgres_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dg.DagsterInstance]:
-    with instance_in(postgres_url, tmp_path_factory.mktemp("dagster")) as instance:
-        yield instance
 
 
 @pytest.fixture
@@ -550,10 +542,9 @@ def test_a_tick_says_what_it_mended_and_looks_for_files_once_an_hour(
     monkeypatch.setenv("TAILOR_HOME", str(look.home))
     look.registry.save([VIDEO])
 
-    def tick(cursor: str | None) -> tuple[str, str | None]:
+    def tick() -> str:
         context = dg.build_sensor_context(
             instance=look.instance,
-            cursor=cursor,
             resources={
                 "registry": look.registry,
                 "store": look.store,
@@ -562,21 +553,18 @@ def test_a_tick_says_what_it_mended_and_looks_for_files_once_an_hour(
         )
         answer = reconciler(context)
         assert isinstance(answer, dg.SkipReason)
-        return answer.skip_message or "", context.cursor
+        return answer.skip_message or ""
 
-    said, swept = tick(None)
-    assert said == "anna, day 1: its job was lost; it is asked for again."
-    assert tick(swept) == ("Nothing was to be mended.", swept)
+    assert tick() == "anna, day 1: its job was lost; it is asked for again."
+    assert tick() == "Nothing was to be mended."
     draft = Path(look.store.root) / KEY / dead_draft("masks")
     draft.mkdir(parents=True)
-    assert tick(swept)[0] == "Nothing was to be mended."
-    said, swept_again = tick(ago(hours=2).isoformat())
-    assert said == "1 temporary files that were left behind are removed."
-    assert swept is not None
-    assert swept_again is not None
-    assert swept_again > swept
-    with only_one(look.url, RECONCILER_LOCK):
-        assert tick(swept) == ("Another look is under way.", swept)
+    assert tick() == "Nothing was to be mended."
+    swept = {"tailor/reconciler_swept": ago(hours=2).isoformat()}
+    look.instance.run_storage.set_cursor_values(swept)
+    assert tick() == "1 temporary files that were left behind are removed."
+    assert tick() == "Nothing was to be mended."
+
 
 
 def test_it_can_be_done_by_hand(

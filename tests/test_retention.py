@@ -1,7 +1,6 @@
 """What is over is forgotten in time; what Dagster knows of the videos, and what is paid for, stays."""
 
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from queue_history import (
     audited,
     content,
     empty,
-    instance_in,
     job_runs,
     jobs,
     update,
@@ -37,14 +35,6 @@ from tailor_assets.partitions import videos
 
 KEY = "anna--day-1--0a1b2c3d"
 POLICY = RetentionPolicy()
-
-
-@pytest.fixture(scope="module")
-def shared_instance(
-    postgres_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dg.DagsterInstance]:
-    with instance_in(postgres_url, tmp_path_factory.mktemp("dagster")) as instance:
-        yield instance
 
 
 @pytest.fixture

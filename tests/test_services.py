@@ -190,6 +190,31 @@ def test_a_service_that_cannot_be_kept_alive_is_said(home: Path) -> None:
     assert processes_of(home) == []
 
 
+def test_a_log_that_cannot_be_kept_is_emptied_all_the_same_and_services_are_kept_alive(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(source: Path, target: Path) -> None:
+        target.write_text("half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tailor_assets.services.processes._MAX_LOG_BYTES", 100)
+    monkeypatch.setattr("tailor_assets.services.processes.shutil.copyfile", no_room)
+    log = home / "mortal.log"
+    program = "print('x' * 300, flush=True); import time; time.sleep(1)"
+    with (home / "lock").open("w") as lock:
+        services = Services(environment={}, folder=home, logs=home, lock=lock.fileno())
+        try:
+            services.start(Service("mortal", [sys.executable, "-c", program], log))
+            first = services.process_ids()["mortal"]
+            services.keep_alive()
+            wait_for(lambda: log.exists() and log.stat().st_size == 0)
+            wait_for(lambda: services.process_ids()["mortal"] != first)
+        finally:
+            services.stop(first="mortal")
+            services.dismiss_watchdog()
+    assert not log.with_suffix(".log.1").exists()
+
+
 def test_a_log_that_grew_large_is_emptied_and_its_last_part_kept(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

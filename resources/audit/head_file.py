@@ -9,15 +9,18 @@ record it knows is gone, it stays where it is, as the evidence.
 import fcntl
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import sqlalchemy as sa
 
 from resources.settings import load_settings
 from tailor_assets.compute.errors import PermanentProblem
+
+_LOCK_PATIENCE_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,26 @@ def note_head(file: Path, url: str, head: Head, is_in_chain: Callable[[Head], bo
     Raises OSError, and PermanentProblem for a file that cannot be read.
     """
     with file.with_name(f"{file.name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _lock(lock)
         before = noted_head(file, url)
         # Another process's newer record may have been noted first.
         if before is not None and (before.seq >= head.seq or not is_in_chain(before)):
             return
         _write(file, _read(file) | {database_of(url): asdict(head)})
+
+
+def _lock(file: IO[str]) -> None:
+    """Not for ever: whoever holds it may have been stopped, and the head may lag behind."""
+    deadline = time.monotonic() + _LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _read(file: Path) -> dict[str, dict[str, Any]]:

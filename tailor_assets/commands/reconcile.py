@@ -3,7 +3,8 @@
 from resources.artifact_store import ArtifactStore
 from resources.configured_drive import ConfiguredDrive
 from resources.settings import load_settings
-from run_queue.reconciler import Look, mend
+from run_queue.reconciler import mend
+from run_queue.reconciling.look import Look
 from run_queue.retention_policy import load_retention_policy
 from tailor_assets.commands.serve import running_registry
 

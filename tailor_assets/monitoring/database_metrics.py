@@ -15,10 +15,10 @@ from typing import Any, get_args
 import sqlalchemy as sa
 from prometheus_client.core import GaugeMetricFamily
 
+from run_queue.failure_causes import CAUSE_KINDS, kind_in_sql
 from run_queue.job_tables import FINISHED_STATES, UNFINISHED_STATES
 from run_queue.pauses import PauseReason
 from tailor_assets.monitoring.database_look import HEARTBEAT_AGES, WINDOW, WINDOW_NAME
-from tailor_assets.monitoring.failure_causes import CAUSE_KINDS, kind_in_sql
 
 # A label has a value per tenant, and Prometheus keeps each value's history in memory.
 MOST_TENANTS = 200

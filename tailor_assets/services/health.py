@@ -1,7 +1,7 @@
 """Whether the services that were started do their work."""
 
+import http.client
 import json
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +46,22 @@ def database_answers(postgres_url: str) -> bool:
     return True
 
 
+def code_server_answers(grpc_socket: Path, within_s: float = 30.0) -> bool:
+    """Whether the code server answers in that time, its threads being as busy as they are."""
+    import grpc
+    from dagster._grpc.__generated__ import dagster_api_pb2
+    from dagster._grpc.__generated__.dagster_api_pb2_grpc import DagsterApiStub
+
+    with grpc.insecure_channel(f"unix:{grpc_socket}") as channel:
+        try:
+            DagsterApiStub(channel).Ping(
+                dagster_api_pb2.PingRequest(echo="tailor"), timeout=within_s
+            )
+        except grpc.RpcError:
+            return False
+    return True
+
+
 class Health:
     """Looks at Dagster's tables and its web page as an outsider would."""
 
@@ -65,11 +81,17 @@ class Health:
             for name in self._instance.get_required_daemon_types()
         )
 
+    def daemon_beats(self) -> dict[str, float]:
+        """When each daemon that the instance requires has last said that it works (Unix seconds)."""
+        beats = self._instance.get_daemon_heartbeats()
+        required = self._instance.get_required_daemon_types()
+        return {name: beats[name].timestamp if name in beats else 0.0 for name in required}
+
     def webserver_answers(self) -> bool:
         """Whether GraphQL answers."""
         try:
             self._ask("{ version }")
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
+        except (OSError, http.client.HTTPException, ValueError):
             return False
         return True
 

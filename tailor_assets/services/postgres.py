@@ -181,7 +181,7 @@ class _Server:
             # A number from before a reboot may now be anybody's.
             ours = process.name() == "postgres" and str(self._data) in process.cmdline()
             return pid if ours and process.status() != psutil.STATUS_ZOMBIE else None
-        except (FileNotFoundError, ValueError, IndexError, psutil.NoSuchProcess):
+        except (FileNotFoundError, ValueError, IndexError, psutil.Error):
             return None
 
     def _run(self, program: str, *arguments: str, doing: str) -> None:

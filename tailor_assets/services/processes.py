@@ -136,6 +136,17 @@ class Services:
         with self._guard:
             return {s.name: s.process.pid for s in self._services if s.process}
 
+    def kill(self, name: str, pid: int, why: str) -> None:
+        """Kill the service where it is still this process; it is started again.
+
+        It alone: run processes outlive their code server, and are left to finish.
+        """
+        with self._guard:
+            for service in self._services:
+                if service.name == name and service.process and service.process.pid == pid:
+                    service.process.kill()
+                    self._say(f"The {name} (process {pid}) is killed: {why}.")
+
     def stop(self, *, first: str) -> None:
         """End all services and what they started: ``first`` before the others."""
         self._stopping.set()
@@ -180,14 +191,18 @@ class Services:
 
     def _keep_alive(self) -> None:
         while self.problem is None and not self._stopping.wait(_LOOK_SECONDS):
-            # On a full disk a log cannot be opened; the next look may find room again.
-            with contextlib.suppress(OSError):
-                self._look_after_all()
+            for duty in (
+                self._keep_postgres_alive,
+                self._keep_services_alive,
+                self._forget_empty_groups,
+                self._shorten_logs,
+            ):
+                # On a full disk a log cannot be opened; the next look may find room again. Whatever
+                # one duty meets, the others are done.
+                with contextlib.suppress(OSError):
+                    duty()
 
-    def _look_after_all(self) -> None:
-        self._forget_empty_groups()
-        self._shorten_logs()
-        self._keep_postgres_alive()
+    def _keep_services_alive(self) -> None:
         dead = [one for one in self._services if one.process and one.process.poll() is not None]
         if not dead or not self._database_answers():
             return
@@ -231,7 +246,11 @@ class Services:
         for log in self._logs.glob("*.log"):
             if log.stat().st_size > _MAX_LOG_BYTES:
                 # Its writer keeps it open, for appending: emptied, not moved.
-                shutil.copyfile(log, log.with_suffix(".log.1"))
+                earlier = log.with_suffix(".log.1")
+                try:
+                    shutil.copyfile(log, earlier)
+                except OSError:  # no room for a second one: what is there makes some
+                    earlier.unlink(missing_ok=True)
                 os.truncate(log, 0)
         for log in self._logs.glob("*.jsonl"):
             if log.stat().st_size > _MAX_LOG_BYTES:

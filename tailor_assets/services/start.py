@@ -8,8 +8,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -20,7 +21,13 @@ from resources.audit.deployment import record_start
 from resources.database import migrate, with_driver
 from resources.settings import PROJECT_ROOT, log_format
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.services.health import Health, database_answers, open_instance
+from tailor_assets.services.hang_watch import DaemonPulse, HangWatch, Question
+from tailor_assets.services.health import (
+    Health,
+    code_server_answers,
+    database_answers,
+    open_instance,
+)
 from tailor_assets.services.postgres import embedded_postgres, running_url
 from tailor_assets.services.processes import Service, Services
 from tailor_assets.services.sockets import (
@@ -40,6 +47,7 @@ MONITORING = "monitoring"
 TAILOR_CODE = ("--module-name", "tailor_assets.definitions")
 
 _START_TIMEOUT_SECONDS = 180.0
+_CODE_SERVER_THREADS = 32
 _CODE_SOCKET = "code.sock"
 
 
@@ -132,7 +140,8 @@ def start_services(
         services.watch_workers(home / "locks")
         if embedded:
             services.keep_postgres(embedded.pid, embedded.start_again)
-        services.wait_for_database(lambda: database_answers(postgres_url))
+        has_database = partial(database_answers, postgres_url)
+        services.wait_for_database(has_database)
         # The daemon first, so that nothing new begins while the rest is ended.
         stack.callback(services.stop, first=DAEMON)
         stack.callback(setattr, signals, "ending", True)
@@ -194,6 +203,20 @@ def start_services(
         health.require_loaded_code(logs / "code_server.log")
         _wait("daemon", lambda: health.daemon_is_alive(since=started_at), services)
         services.keep_alive()
+        watch = HangWatch(
+            services,
+            [
+                # A sensor may keep each of its threads for a minute.
+                Question(CODE_SERVER, partial(code_server_answers, grpc_socket), 180),
+                Question(WEBSERVER, health.webserver_answers, 120),
+                # They write a heartbeat every half minute, between two looks; some looks take one.
+                Question(DAEMON, DaemonPulse(health.daemon_beats).goes_on, 300),
+            ],
+            has_database,
+            tell=partial(_tell_of_hang, postgres_url),
+        )
+        watch.start()
+        stack.callback(watch.stop)
         yield RunningServices(
             home=home,
             postgres_url=postgres_url,
@@ -204,6 +227,21 @@ def start_services(
             process_ids=services.process_ids,
             check=services.check,
         )
+
+
+def _tell_of_hang(url: str, sentence: str) -> None:
+    import sqlalchemy as sa
+
+    from resources.audit.log import record
+    from resources.notifications.outbox import alert
+
+    # It is in services.log already.
+    with suppress(sa.exc.SQLAlchemyError):
+        alert(
+            url, key=f"hang:{time.time_ns()}", subject="A service of tailor's hung", text=sentence
+        )
+        record(url, actor="tailor up", action="service.killed", subject="services",
+               details={"what": sentence})  # fmt: skip
 
 
 def running_postgres_url(home: Path) -> str | None:
@@ -228,7 +266,18 @@ def _code_server(code: Sequence[str], grpc_socket: Path, logs: Path) -> Service:
     return Service(
         CODE_SERVER,
         # One, shared: left to themselves, daemon and webserver would each start one of their own.
-        _python("dagster", "api", "grpc", "--socket", str(grpc_socket), *_log_options(), *code),
+        _python(
+            "dagster",
+            "api",
+            "grpc",
+            "--socket",
+            str(grpc_socket),
+            # Sensors that wait for a Drive must not keep runs from being launched; the default is few.
+            "--max-workers",
+            str(_CODE_SERVER_THREADS),
+            *_log_options(),
+            *code,
+        ),
         logs / "code_server.log",
         # A killed server leaves its socket, and the next one cannot bind to it.
         before_start=lambda: grpc_socket.unlink(missing_ok=True),

@@ -3,6 +3,8 @@
 A metric's label must have few values. The sentence itself is in ``jobs.cause``.
 """
 
+import re
+
 # Kind -> what its sentences say (POSIX, case-insensitive); the first that fits counts.
 _SAID_OF = {
     "gpu_memory": r"out of memory|GPU.{0,30}memory|memory.{0,30}GPU",
@@ -17,8 +19,16 @@ _SAID_OF = {
 CAUSE_KINDS = (*_SAID_OF, "other")
 
 
+def kind_of(cause: str) -> str:
+    """The kind of a cause."""
+    for kind, pattern in _SAID_OF.items():
+        if re.search(pattern, cause, re.IGNORECASE):
+            return kind
+    return "other"
+
+
 def kind_in_sql(column: str) -> str:
-    """An SQL expression for the kind of the cause in ``column``, a name of ours."""
+    """An SQL expression for ``kind_of`` the cause in ``column``, a name of ours."""
     cases = " ".join(
         f"WHEN {column} ~* '{pattern}' THEN '{kind}'" for kind, pattern in _SAID_OF.items()
     )
