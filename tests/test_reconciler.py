@@ -564,7 +564,8 @@ def test_a_tick_says_what_it_mended_and_looks_for_files_once_an_hour(
     look.instance.run_storage.set_cursor_values(swept)
     assert tick() == "1 temporary files that were left behind are removed."
     assert tick() == "Nothing was to be mended."
-
+    with only_one(look.url, RECONCILER_LOCK):
+        assert tick() == "Another look is under way."
 
 
 def test_it_can_be_done_by_hand(
