@@ -10,7 +10,7 @@ _SAID_OF = {
     "gpu_memory": r"out of memory|GPU.{0,30}memory|memory.{0,30}GPU",
     "drive_full": r"Drive.{0,80}(full|room)|storageQuota",
     "disk_full": r"No space left|disk.{0,20}full|make room",
-    "drive": r"Drive|Google|token|tailor connect",
+    "drive": r"Drive|Google|token|tailor connect|^cannot (read|write|list|remove) ",
     "database": r"database|psycopg2|PostgreSQL",
     "worker_died": r"died|no longer there|started again|killed|signal|did not answer|heartbeat|lease",
     "video": r"damaged|cut off|decoded|picture|ending of a video|not a video",

@@ -164,6 +164,7 @@ def test_a_pause_that_a_person_has_ended_begins_again_only_with_another_failure(
 def test_kinds_of_causes_are_the_same_in_sql_and_in_python(lab: QueueLab) -> None:
     causes = [
         FULL, "CUDA out of memory", "The Drive of anna is full.", "Google answers 503",
+        "cannot list /mnt/lab: Transport endpoint is not connected",
         "could not connect: psycopg2.OperationalError", "worker 12 died", "It is damaged",
         "no such template", "something else", "",
     ]  # fmt: skip
