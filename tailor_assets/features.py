@@ -11,9 +11,9 @@ from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once, check_resu
 from tailor_assets.checks import problem_with_features, share_lost
 from tailor_assets.partitions import videos
 from tailor_assets.progress import LogProgress
-from tailor_assets.prompts import read_prompts
+from tailor_assets.prompts import read_arena, read_prompts
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 
 
 @dg.asset(
@@ -30,7 +30,9 @@ CODE_VERSION = "2"
 def features(context: dg.AssetExecutionContext, store: ArtifactStore) -> dg.MaterializeResult:
     """One row per frame, in scikit-image's names; a lost animal's features are missing, not zero.
 
-    The columns, with units and definitions, are listed in ``docs/data_formats.md``.
+    The columns, with units and definitions, are listed in ``docs/features.md``. Those in centimetres
+    are there where ``px_per_cm`` is given, those of walls and corners where ``arena`` is, and those of
+    other animals where the template has several.
     """
     from tailor_assets.compute.features.feature_table import FEATURES_VERSION, feature_table
     from tailor_assets.compute.features.state_strip import draw_states, state_shares
@@ -40,6 +42,8 @@ def features(context: dg.AssetExecutionContext, store: ArtifactStore) -> dg.Mate
     with bad_input_fails_once(context), store.making(key, "features") as draft:
         masks = store.require(key, "masks")
         template, _, px_per_cm = read_prompts(store, key)
+        arena = read_arena(store, key)
+        animals = [thing.name for thing in template.objects if thing.kind == "animal"]
         with store.local(key, "masks.npz") as path, MaskReader(path) as reader:
             table = feature_table(
                 reader,
@@ -47,6 +51,8 @@ def features(context: dg.AssetExecutionContext, store: ArtifactStore) -> dg.Mate
                 subject=template.subject,
                 nest=template.nest,
                 px_per_cm=px_per_cm,
+                arena=arena,
+                others=[name for name in animals if name != template.subject],
                 progress=LogProgress(context.log, "features", "frames"),
             )
             rows = len(reader)
@@ -56,7 +62,13 @@ def features(context: dg.AssetExecutionContext, store: ArtifactStore) -> dg.Mate
         table.write_parquet(draft.path("features.parquet"))
         record = draft.commit(
             version=version_of(
-                "features", CODE_VERSION, FEATURES_VERSION, masks.version, px_per_cm
+                "features",
+                CODE_VERSION,
+                FEATURES_VERSION,
+                masks.version,
+                px_per_cm,
+                arena,
+                table.columns,
             ),
             made_from={"masks": masks},
             details={
@@ -65,6 +77,7 @@ def features(context: dg.AssetExecutionContext, store: ArtifactStore) -> dg.Mate
                 "rows": table.height,
                 "columns": table.columns,
                 "px_per_cm": px_per_cm,
+                "arena": arena,
             },
             problem=problem,
             run_id=context.run.run_id,
@@ -81,6 +94,7 @@ def features(context: dg.AssetExecutionContext, store: ArtifactStore) -> dg.Mate
                 f"![mask states](data:image/png;base64,{strip})\n\n{state_shares(states)}"
             ),
             "px per cm": "not given" if px_per_cm is None else str(px_per_cm),
+            "arena": "not given" if arena is None else f"outline of {len(arena)} corners",
             "summary": dg.MetadataValue.md(_summary(table)),
             "dagster/column_schema": dg.TableSchema(
                 [dg.TableColumn(name, str(kind)) for name, kind in table.schema.items()]

@@ -94,19 +94,20 @@ def prompts(
             times = store.read_table(key, "video_timestamps")["timestamp_s"].to_numpy()
             picture, not_shown = _picture(path, source_frames, times, chosen.prompts)
 
+        arena = settings.arena_outline()
         with store.making(key, "prompts") as draft:
             draft.path("prompts_picture.jpg").write_bytes(picture)
             points = [asdict(prompt) for prompt in chosen.prompts]
+            said = (points, template, settings.px_per_cm, *([arena] if arena else []))
             record = draft.commit(
-                version=version_of(
-                    "prompts", CODE_VERSION, frames.version, points, template, settings.px_per_cm
-                ),
+                version=version_of("prompts", CODE_VERSION, frames.version, *said),
                 made_from={"frames": frames},
                 details={
                     "template": template.model_dump(mode="json"),
                     "points": points,
                     "not_found": list(chosen.not_found),
                     "px_per_cm": settings.px_per_cm,
+                    "arena": arena,
                 },
                 run_id=context.run.run_id,
             )
@@ -146,6 +147,12 @@ def read_prompts(
         [ObjectPrompt(**point) for point in details["points"]],
         details.get("px_per_cm"),
     )
+
+
+def read_arena(store: ArtifactStore, key: str) -> list[tuple[float, float]] | None:
+    """The arena's outline that the ``prompts`` artifact of a video holds, None where there is none."""
+    arena = store.require(key, "prompts").details.get("arena")
+    return None if arena is None else [(float(x), float(y)) for x, y in arena]
 
 
 def _wait(context: dg.AssetExecutionContext, template: Template, chosen: ChosenPoints) -> None:

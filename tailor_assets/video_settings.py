@@ -66,6 +66,34 @@ GivenPoints = Annotated[
 ]
 
 
+class ArenaCorner(BaseModel):
+    """A corner of the arena's outline: pixels of the upright picture."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    x: float
+    y: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_pair(cls, value: Any) -> Any:
+        if isinstance(value, (list, tuple)) and len(value) == 2:
+            return {"x": value[0], "y": value[1]}
+        if not isinstance(value, (dict, ArenaCorner)):
+            raise ValueError("a corner is [x, y]")
+        return value
+
+
+def _an_outline(corners: tuple[ArenaCorner, ...]) -> tuple[ArenaCorner, ...]:
+    from tailor_assets.compute.features.arena_features import check_arena
+
+    try:
+        check_arena([(corner.x, corner.y) for corner in corners])
+    except PermanentProblem as problem:
+        raise ValueError(str(problem).rstrip(".")) from None
+    return corners
+
+
 class VideoSettings(BaseModel):
     """The contents of a ``tailor.json``; every entry may be left out."""
 
@@ -78,6 +106,8 @@ class VideoSettings(BaseModel):
     fps_override: float | None = Field(default=None, ge=0.001, le=100_000)
     """True frame rate of a recording whose container's timestamps are wrong."""
     px_per_cm: float | None = Field(default=None, ge=0.01, le=100_000)
+    arena: Annotated[tuple[ArenaCorner, ...], AfterValidator(_an_outline)] | None = None
+    """Outline of the arena's floor: its corners, in order around it."""
 
     @field_validator("points", mode="before")
     @classmethod
@@ -89,6 +119,10 @@ class VideoSettings(BaseModel):
         if self.stride is not None and self.fps is not None:
             raise ValueError("give stride or fps, not both")
         return self
+
+    def arena_outline(self) -> list[tuple[float, float]] | None:
+        """The arena's corners (x, y) in pixels, None where no outline is given."""
+        return None if self.arena is None else [(corner.x, corner.y) for corner in self.arena]
 
     def sampling(self) -> tuple[object, ...]:
         """What decides which frames are taken; equal sampling means frames need not be remade."""
@@ -130,9 +164,10 @@ def parse_points(points: Mapping[str, Any], where: str) -> dict[str, tuple[Given
 
 def _first_mistake(error: ValidationError) -> str:
     first = error.errors()[0]
-    # Numbers in a place count the points of one object.
+    # Numbers in a place count the points of one object, or the corners of the arena.
+    what = "corner" if first["loc"][:1] == ("arena",) else "point"
     parts = [
-        f", point {part + 1}" if isinstance(part, int) else f".{part}" for part in first["loc"]
+        f", {what} {part + 1}" if isinstance(part, int) else f".{part}" for part in first["loc"]
     ]
     # A key of the file may be anything, and the sentence goes into a database.
     place = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in "".join(parts)[1:])

@@ -1,6 +1,8 @@
 """The features table from a real masks file: names, types, missing data, nests, scales."""
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -8,19 +10,34 @@ import polars as pl
 import pytest
 
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.features.feature_columns import DEFAULT_WINDOWS_S
+from tailor_assets.compute.features.__main__ import PAGE
+from tailor_assets.compute.features.feature_columns import (
+    DEFAULT_WINDOWS_S,
+    feature_schema,
+    table_features,
+)
 from tailor_assets.compute.features.feature_table import (
     FEATURES_VERSION,
     feature_columns,
     feature_table,
 )
+from tailor_assets.compute.features.features_page import features_page
 from tailor_assets.compute.mask_file import MaskReader
 from tailor_assets.compute.mask_state import MaskState
 from tailor_assets.compute.mask_writer import MaskWriter
 
 HEIGHT, WIDTH = 60, 88
+ARENA = [(2.0, 2.0), (80.0, 2.0), (80.0, 55.0), (2.0, 55.0)]
 WITHOUT_A_MASK = (MaskState.EXPLODED, MaskState.LOST, MaskState.NOT_STARTED)
 Masks = Sequence[np.ndarray | None]
+
+
+@contextmanager
+def no_warnings() -> Iterator[None]:
+    """In all threads, which ``numpy.errstate`` is not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
 
 
 def box(r0: int, r1: int, c0: int, c1: int, width: int = WIDTH) -> np.ndarray:
@@ -35,19 +52,22 @@ def write(
     nest: Masks | None = None,
     time: Sequence[float] | None = None,
     states: Sequence[MaskState] | None = None,
+    more: dict[str, Masks] | None = None,
 ) -> Path:
+    more = more or {}
     shape = next((m.shape for m in [*mouse, *(nest or [])] if m is not None), (HEIGHT, WIDTH))
-    objects = ["mouse", "nest"] if nest is not None else ["mouse"]
+    objects = (["mouse", "nest"] if nest is not None else ["mouse"]) + list(more)
     with MaskWriter(
         path, objects=objects, height=shape[0], width=shape[1], segmenter="t", chunk_frames=4
     ) as writer:
         for i, mask in enumerate(mouse):
             masks = {"mouse": mask, "nest": nest[i] if nest is not None else None}
+            masks |= {name: other[i] for name, other in more.items()}
             writer.append(
                 source_frame=3 * i,
                 timestamp_s=time[i] if time is not None else i / 10,
                 masks={k: v for k, v in masks.items() if v is not None},
-                scores={"mouse": 0.9, "nest": 0.8},
+                scores={"mouse": 0.9, "nest": 0.8, **dict.fromkeys(more, 0.7)},
                 states={} if states is None else {"mouse": states[i]},
             )
     return path
@@ -60,6 +80,7 @@ def table(tmp_path: Path) -> Callable[..., pl.DataFrame]:
         nest_masks: Masks | None = None,
         time: Sequence[float] | None = None,
         states: Sequence[MaskState] | None = None,
+        more: dict[str, Masks] | None = None,
         **options: object,
     ) -> pl.DataFrame:
         arguments = {
@@ -68,7 +89,8 @@ def table(tmp_path: Path) -> Callable[..., pl.DataFrame]:
             "nest": "nest" if nest_masks is not None else None,
             **options,
         }
-        with MaskReader(write(tmp_path / "m.npz", mouse, nest_masks, time, states)) as reader:
+        path = write(tmp_path / "m.npz", mouse, nest_masks, time, states, more)
+        with MaskReader(path) as reader:
             return feature_table(reader, **arguments)  # type: ignore[arg-type]
 
     return make
@@ -80,8 +102,10 @@ def assert_types(features: pl.DataFrame) -> None:
             assert dtype == pl.Int64
         elif name in ("mask_state", "nest_mask_state"):
             assert dtype == pl.String
+        elif name in ("in_nest", "in_arena") or name.endswith("_contact"):
+            assert dtype == pl.Boolean, name
         else:
-            assert dtype == (pl.Boolean if name == "in_nest" else pl.Float64), name
+            assert dtype == pl.Float64, name
 
 
 def test_the_table_has_the_columns_it_promises_in_order(table: Callable[..., pl.DataFrame]) -> None:
@@ -95,6 +119,19 @@ def test_the_table_has_the_columns_it_promises_in_order(table: Callable[..., pl.
             has_nest = any("nest" in name for name in features.columns)
             assert has_nest == (feature_set != "rat_only")
             assert any("_cm" in name for name in features.columns) == (scale is not None)
+    features = table(
+        mouse,
+        nest,
+        more={"pup": mouse, "dam": nest},
+        arena=ARENA,
+        others=["pup", "dam"],
+        px_per_cm=4.0,
+    )
+    assert features.schema == feature_schema(
+        "mouse", px_per_cm=4.0, arena=True, others=["pup", "dam"]
+    )
+    assert_types(features)
+    assert "pair_dam_approach_cm_s" in features.columns
     assert features.columns[:3] == ["frame", "source_frame", "timestamp_s"]
     assert features["source_frame"].to_list() == [0, 3, 6, 9, 12, 15]
     assert FEATURES_VERSION
@@ -102,10 +139,63 @@ def test_the_table_has_the_columns_it_promises_in_order(table: Callable[..., pl.
     assert feature_columns("mouse", windows_s=DEFAULT_WINDOWS_S) == feature_columns("mouse")
 
 
+def test_the_page_for_people_is_that_of_the_declarations_and_lists_every_column(
+    table: Callable[..., pl.DataFrame],
+) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert page == features_page(), "run python -m tailor_assets.compute.features"
+    mouse = [box(10, 20, 8, 30)] * 3
+    features = table(mouse, mouse, more={"x": mouse}, arena=ARENA, others=["x"], px_per_cm=4.0)
+    listed = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
+    listed = [
+        name for name in listed if name not in ("mean", "median", "std", "skew", "min", "max")
+    ]
+    listed.remove("kurtosis")
+    assert len(set(listed)) == len(listed)
+    assert {name.replace("<other>", "x") for name in listed} == set(features.columns)
+    for feature in table_features("mouse", px_per_cm=1.0, arena=True, others=["x"]):
+        for said in (feature.unit, feature.formula, feature.source, feature.missing):
+            assert said.strip(), feature.name
+
+
+def test_an_arena_and_other_animals_add_columns_and_change_none(
+    table: Callable[..., pl.DataFrame],
+) -> None:
+    rng = np.random.default_rng(4)
+    mouse = [box(5 + i, 15 + i, 8 + i, 30 + i) & (rng.random((60, 88)) < 0.9) for i in range(20)]
+    pup: list[np.ndarray | None] = [box(30, 40, 60 - i, 70 - i) for i in range(20)]
+    pup[7] = mouse[12] = None
+    alone = table(mouse)
+    together = table(mouse, more={"pup": pup}, arena=ARENA, others=["pup"])
+    assert together.select(alone.columns).equals(alone)
+    threads = table(mouse, more={"pup": pup}, arena=ARENA, others=["pup"], workers=4)
+    assert threads.equals(together)
+    for i, row in enumerate(together.iter_rows(named=True)):
+        unknown = i in (7, 12)
+        for name in ("distance_px", "gap_px", "contact", "distance_px_mean_1s"):
+            assert (row[f"pair_pup_{name}"] is None) == unknown, (i, name)
+        assert (row["distance_to_wall_px"] is None) == (i == 12)
+        if not unknown:
+            x, y = 64.5 - i, 34.5
+            distance = np.hypot(x - row["centroid_x"], y - row["centroid_y"])
+            assert row["pair_pup_distance_px"] == pytest.approx(distance)
+            assert row["pair_pup_contact"] is bool(row["pair_pup_gap_px"] <= 2)
+    assert together["pair_pup_contact"].any()
+    assert together["in_arena"].drop_nulls().all()
+
+
 def test_an_empty_chamber_gives_nulls_of_the_right_type_and_no_zero(
     table: Callable[..., pl.DataFrame],
 ) -> None:
-    features = table([None] * 9, [None] * 9, px_per_cm=10.0)
+    with no_warnings():
+        features = table(
+            [None] * 9,
+            [None] * 9,
+            px_per_cm=10.0,
+            arena=ARENA,
+            more={"b": [None] * 9},
+            others=["b"],
+        )
     assert features.height == 9
     assert_types(features)
     for name in features.columns[3:]:
@@ -120,7 +210,7 @@ def test_an_empty_chamber_gives_nulls_of_the_right_type_and_no_zero(
 def test_one_frame_gives_one_row_with_shape_and_without_motion(
     table: Callable[..., pl.DataFrame],
 ) -> None:
-    with np.errstate(all="raise"):
+    with no_warnings():
         features = table([box(10, 20, 8, 30)], [box(0, 9, 0, 9)])
     row = features.row(0, named=True)
     assert (row["area"], row["centroid_x"], row["centroid_y"]) == (220, 18.5, 14.5)
@@ -129,6 +219,22 @@ def test_one_frame_gives_one_row_with_shape_and_without_motion(
     assert row["area_mean_1s"] == 220
     assert row["area_std_1s"] is None
     assert row["path_length_px"] == 0
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 40])
+def test_masks_of_one_pixel_and_of_the_whole_picture_are_measured_without_a_warning(
+    table: Callable[..., pl.DataFrame], n: int
+) -> None:
+    full = np.ones((HEIGHT, WIDTH), bool)
+    lone = [box(i % 60, i % 60 + 1, i % 88, i % 88 + 1) for i in range(n)]
+    with no_warnings():
+        for mouse, nest in ((lone, [full] * n), ([full] * n, lone), (lone, lone)):
+            features = table(mouse, nest, arena=ARENA, more={"b": lone}, others=["b"])
+            assert features.height == n
+            for name, dtype in features.schema.items():
+                if dtype == pl.Float64:
+                    assert not features[name].is_infinite().any(), name
+                    assert not features[name].is_nan().any(), name
 
 
 def test_a_file_without_frames_gives_a_table_without_rows(
@@ -289,6 +395,9 @@ def test_what_is_asked_wrongly_is_refused_in_a_sentence(
         ({"px_per_cm": 0.0}, "greater than 0"),
         ({"windows_s": [1.0, -1.0]}, "greater than 0"),
         ({"time": [0.2, 0.1]}, "do not increase"),
+        ({"others": ["pup"]}, "no masks of 'pup'"),
+        ({"others": ["mouse"]}, "not all different"),
+        ({"arena": [(0, 0), (9, 9)]}, "three or more corners"),
     ):
         with pytest.raises(PermanentProblem, match=words):
             table(mouse, **options)

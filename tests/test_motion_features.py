@@ -83,6 +83,7 @@ def test_a_body_axis_that_passes_the_end_of_its_range_turns_a_little_and_not_hal
 def test_mask_motion_is_what_two_masks_do_not_share() -> None:
     got = motion([0, 0.1], [5.0, 5], [5.0, 5])
     assert got["mask_motion"][1] == pytest.approx(1 - 80 / 120)
+    assert got["mask_change"][1] == pytest.approx(40 / 100)
 
 
 def test_one_frame_has_no_motion_and_no_warning() -> None:

@@ -142,3 +142,26 @@ def test_only_what_decides_the_frames_is_sampling() -> None:
     assert points.sampling() == VideoSettings().sampling()
     for text in ('{"stride": 2}', '{"fps": 2}', '{"fps_override": 2}', '{"template": "rat1"}'):
         assert parse_settings(text).sampling() != VideoSettings().sampling()
+
+
+def test_an_arena_is_an_outline_of_corners() -> None:
+    settings = parse_settings('{"arena": [[40, 30], {"x": 600, "y": 30}, [600.5, 450]]}')
+    assert settings.arena_outline() == [(40, 30), (600, 30), (600.5, 450)]
+    assert parse_settings('{"arena": null}').arena_outline() is None
+    assert settings.sampling() == VideoSettings().sampling(), "the frames need not be taken again"
+
+
+@pytest.mark.parametrize(
+    ("arena", "says"),
+    [
+        ("[[1, 2], [3, 4]]", "arena: .*three or more corners"),
+        ("[[1, 2], [3, 4, 5], [6, 7]]", r"arena, corner 2: a corner is \[x, y\]"),
+        ('[[1, 2], [3, "x"], [6, 7]]', "arena, corner 2"),
+        ("[[0, 0], [10, 10], [10, 0], [0, 12]]", "crosses itself"),
+        ("7", "arena"),
+    ],
+)
+def test_what_is_no_arena_is_refused_and_named(arena: str, says: str) -> None:
+    with pytest.raises(PermanentProblem, match=says) as problem:
+        parse_settings(f'{{"arena": {arena}}}')
+    assert str(problem.value).startswith("tailor.json is not valid, arena")

@@ -5,6 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from resources.atomic_write import write_atomically
+from tailor_assets.compute.csv_text import write_csv
 from tailor_assets.scoring import score_npz
 
 
@@ -27,5 +28,5 @@ def rescore_npz(
     }
     for file_name, table in tables.items():
         with write_atomically(folder / file_name) as temporary:
-            table.write_csv(temporary)
+            write_csv(table, temporary)
     return folder

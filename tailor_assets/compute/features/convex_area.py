@@ -8,37 +8,60 @@ border is the same thing mirrored, and what lies between is counted line by line
 that round up: no picture is drawn, no coordinate is rounded.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 _NO_POINT = np.iinfo(np.int64).max
 
 
-def area_convex(
+@dataclass(frozen=True)
+class Hulls:
+    """Vertices of the convex hulls of n masks' pixel centres, from top to bottom on either side.
+
+    ``col``, ``row`` int64 [k]: in the strip (see mask_strip.py), columns of the right side negated;
+    ``chain`` int64 [k]: the mask's number on the left side, and that + n on the right; increasing.
+    """
+
+    col: np.ndarray
+    row: np.ndarray
+    chain: np.ndarray
+    n_frames: int
+
+
+def convex_hulls(
     line: np.ndarray,
     first_col: np.ndarray,
     last_col: np.ndarray,
     frame_of_line: np.ndarray,
     n_frames: int,
-) -> np.ndarray:
-    """Pixels in each frame's convex hull, int64 [n_frames], as regionprops' ``area_convex``.
+) -> Hulls:
+    """Find the hulls of a strip's masks.
 
-    ``line`` int64 [k]: lines of a strip (see mask_strip.py) that have pixels, increasing.
-    ``first_col``, ``last_col`` int64 [k]: the outermost pixels of those lines, inclusive.
-    ``frame_of_line`` int64 [lines]: the frame, 0..n_frames - 1, of every line of the strip; the
-    blank line after a crop counts as its frame's. Every frame has at least one pixel.
+    ``line`` int64 [k]: lines of the strip that have pixels, increasing. ``first_col``, ``last_col``
+    int64 [k]: the outermost pixels of those lines, inclusive. ``frame_of_line`` int64 [lines]: the
+    frame, 0..n_frames - 1, of every line of the strip. Every frame has at least one pixel.
     """
-    n_lines = frame_of_line.shape[0]
     frame = frame_of_line[line]
-    # Only the hull's own vertices, of the pixels first, can make vertices of the polygon.
     col, row, chain = _convex_chains(
         np.concatenate((first_col, -last_col)),
         np.concatenate((line, line)),
         np.concatenate((frame, frame + n_frames)),
     )
+    return Hulls(col, row, chain, n_frames)
+
+
+def area_convex(hulls: Hulls, frame_of_line: np.ndarray) -> np.ndarray:
+    """Pixels in each frame's convex hull, int64 [n_frames], as regionprops' ``area_convex``.
+
+    ``frame_of_line`` as for ``convex_hulls``; the blank line after a crop counts as its frame's.
+    """
+    n_lines, n_frames = frame_of_line.shape[0], hulls.n_frames
     x, y, owner = [], [], []
     for side in range(2):
-        on_side = (chain >= n_frames) == bool(side)
-        points = _border_points(row[on_side], col[on_side], n_lines)
+        # Only vertices of the pixels' hull can make vertices of the polygon around their edges.
+        on_side = (hulls.chain >= n_frames) == bool(side)
+        points = _border_points(hulls.row[on_side], hulls.col[on_side], n_lines)
         at = np.flatnonzero(points != _NO_POINT)
         x.append(points[at])
         y.append(at)

@@ -6,16 +6,22 @@ however long the video is.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.compute.features.mask_gap import mask_gap
 from tailor_assets.compute.features.mask_strip import shared_area, windows_around
 from tailor_assets.compute.features.nest_features import RELATION_COLUMNS, nest_relation
-from tailor_assets.compute.features.shape_features import SHAPE_COLUMNS, shape_features
+from tailor_assets.compute.features.shape_features import (
+    PLACE_COLUMNS,
+    SHAPE_COLUMNS,
+    place_features,
+    shape_features,
+)
 from tailor_assets.compute.mask_file import MaskReader
 
 # Beside the thread that inflates. Measured: a second one waits for the interpreter lock as much as it
@@ -24,44 +30,60 @@ DEFAULT_WORKERS = 1
 
 
 @dataclass(frozen=True)
+class _Masks:
+    """One object's consecutive frames: packed masks uint8 [n, ceil(H * W / 8)], areas [n], boxes
+    [n, 4].
+    """
+
+    packed: np.ndarray
+    area: np.ndarray
+    box: np.ndarray
+
+
+@dataclass(frozen=True)
 class _Chunk:
-    """Consecutive frames: packed masks uint8 [n, ceil(H * W / 8)], areas [n], boxes [n, 4].
+    """Consecutive frames of all objects that are measured.
 
     ``before`` uint8 [1, ceil(H * W / 8)]: the animal's mask in the frame before the chunk.
     """
 
     first: int
     shape: tuple[int, int]
-    subject: np.ndarray
-    subject_area: np.ndarray
-    subject_box: np.ndarray
+    subject: _Masks
     before: np.ndarray | None
-    nest: np.ndarray | None
-    nest_area: np.ndarray
-    nest_box: np.ndarray
+    nest: _Masks | None
+    others: dict[str, _Masks]
+
+    def __len__(self) -> int:
+        return int(self.subject.area.shape[0])
 
 
 def measure_masks(
     reader: MaskReader,
     subject: str,
     nest: str | None,
+    others: Sequence[str] = (),
     *,
     workers: int = DEFAULT_WORKERS,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Measure all N frames of the animal ``subject`` and, where there is one, its ``nest``.
+    """Measure all N frames of the animal ``subject``, of its ``nest`` and of ``others``.
 
-    Returns float64 [N] per column: SHAPE_COLUMNS; ``shared_with_previous``, the pixels that the
-    mask shares with the one before; ``nest_area`` in pixels; RELATION_COLUMNS. NaN where the mask
-    that a value needs is empty. ``workers``: threads that measure; the result does not depend on
-    it. ``progress(done, total)`` is called with numbers of frames.
-    Raises PermanentProblem where the masks contradict the file's own tables.
+    Returns float64 [N] per column: those of ``shape_features``; ``shared_with_previous``, the pixels
+    that the mask shares with the one before; ``nest_area`` in pixels; RELATION_COLUMNS; and for each
+    other animal PLACE_COLUMNS and ``gap`` (px, between the nearest pixels of the two), with the
+    animal's name and a slash before them. NaN where the mask that a value needs is empty.
+    ``workers``: threads that measure; the result does not depend on it. ``progress(done, total)`` is
+    called with numbers of frames. Raises PermanentProblem where the masks contradict the file's own
+    tables.
     """
     total = len(reader)
-    found = {
-        name: np.full(total, np.nan)
-        for name in (*SHAPE_COLUMNS, "shared_with_previous", "nest_area", *RELATION_COLUMNS)
-    }
+    names = dict.fromkeys((*SHAPE_COLUMNS, *PLACE_COLUMNS, "shared_with_previous", "nest_area"))
+    names |= dict.fromkeys(RELATION_COLUMNS)
+    names |= dict.fromkeys(
+        f"{other}/{name}" for other in others for name in (*PLACE_COLUMNS, "gap")
+    )
+    found = {name: np.full(total, np.nan) for name in names}
     pending: deque[tuple[int, int, Future[dict[str, np.ndarray]]]] = deque()
 
     def store_oldest() -> None:
@@ -76,41 +98,45 @@ def measure_masks(
             progress(stop, total)
 
     with ThreadPoolExecutor(workers) as pool:
-        for chunk in _chunks(reader, subject, nest):
-            stop = chunk.first + chunk.subject.shape[0]
+        for chunk in _chunks(reader, subject, nest, others):
+            stop = chunk.first + len(chunk)
             pending.append((chunk.first, stop, pool.submit(_measure_chunk, chunk)))
             # One chunk more than can be measured at once, so that no thread runs dry.
             if len(pending) > workers:
                 store_oldest()
         while pending:
             store_oldest()
-    seen = reader.area(subject) > 0
-    if (found["area"][seen] != reader.area(subject)[seen]).any():
-        raise _damaged(reader)
+    for name, column in ((subject, "area"), *((other, f"{other}/area") for other in others)):
+        seen = reader.area(name) > 0
+        if (found[column][seen] != reader.area(name)[seen]).any():
+            raise _damaged(reader)
     return found
 
 
-def _chunks(reader: MaskReader, subject: str, nest: str | None) -> Iterator[_Chunk]:
-    subject_area, subject_box = _checked_tables(reader, subject)
-    nest_area, nest_box = np.zeros_like(subject_area), np.full_like(subject_box, -1)
-    nest_chunks: Iterator[tuple[int, np.ndarray | None]]
-    if nest is not None:
-        nest_area, nest_box = _checked_tables(reader, nest)
-        nest_chunks = iter(reader.iter_chunks(nest))
+def _chunks(
+    reader: MaskReader, subject: str, nest: str | None, others: Sequence[str]
+) -> Iterator[_Chunk]:
+    names = [subject, *([nest] if nest is not None else []), *others]
+    tables = {name: _checked_tables(reader, name) for name in names}
+    chunks = {name: reader.iter_chunks(name) for name in names}
     before: np.ndarray | None = None
-    for first, packed in reader.iter_chunks(subject):
-        nest_packed = next(nest_chunks)[1] if nest is not None else None
+    for first, packed in chunks[subject]:
         rows = slice(first, first + packed.shape[0])
+        masks = {
+            name: _Masks(
+                packed if name == subject else next(chunks[name])[1],
+                tables[name][0][rows],
+                tables[name][1][rows],
+            )
+            for name in names
+        }
         yield _Chunk(
             first,
             (reader.height, reader.width),
-            packed,
-            subject_area[rows],
-            subject_box[rows],
+            masks[subject],
             before,
-            nest_packed,
-            nest_area[rows],
-            nest_box[rows],
+            masks[nest] if nest is not None else None,
+            {other: masks[other] for other in others},
         )
         before = packed[-1:]
 
@@ -137,27 +163,26 @@ def _damaged(reader: MaskReader) -> PermanentProblem:
 
 def _measure_chunk(chunk: _Chunk) -> dict[str, np.ndarray]:
     height, width = chunk.shape
+    own = chunk.subject
     part: dict[str, np.ndarray] = {}
 
-    def put(rows: np.ndarray, columns: dict[str, np.ndarray]) -> None:
+    def put(rows: np.ndarray, columns: dict[str, np.ndarray], prefix: str = "") -> None:
         for name, values in columns.items():
-            part.setdefault(name, np.full(chunk.subject.shape[0], np.nan))[rows] = values
+            part.setdefault(prefix + name, np.full(len(chunk), np.nan))[rows] = values
 
-    seen = np.flatnonzero(chunk.subject_area > 0)
-    put(
-        seen,
-        shape_features(chunk.subject, windows_around(chunk.subject_box[seen], seen), height, width),
-    )
+    seen = np.flatnonzero(own.area > 0)
+    put(seen, shape_features(own.packed, windows_around(own.box[seen], seen), height, width))
     put(*_shared_with_previous(chunk, seen))
     if chunk.nest is not None:
-        nest_seen = np.flatnonzero(chunk.nest_area > 0)
-        put(nest_seen, {"nest_area": chunk.nest_area[nest_seen].astype(np.float64)})
-        both = seen[chunk.nest_area[seen] > 0]
+        nest = chunk.nest
+        nest_seen = np.flatnonzero(nest.area > 0)
+        put(nest_seen, {"nest_area": nest.area[nest_seen].astype(np.float64)})
+        both = seen[nest.area[seen] > 0]
         relation = nest_relation(
-            chunk.subject,
-            windows_around(chunk.subject_box[both], both),
-            chunk.nest,
-            windows_around(chunk.nest_box[both], both),
+            own.packed,
+            windows_around(own.box[both], both),
+            nest.packed,
+            windows_around(nest.box[both], both),
             part["centroid_x"][both],
             part["centroid_y"][both],
             part["area"][both],
@@ -165,6 +190,14 @@ def _measure_chunk(chunk: _Chunk) -> dict[str, np.ndarray]:
             width,
         )
         put(both, relation)
+    for name, other in chunk.others.items():
+        there = np.flatnonzero(other.area > 0)
+        windows = windows_around(other.box[there], there)
+        put(there, place_features(other.packed, windows, height, width), f"{name}/")
+        both = seen[other.area[seen] > 0]
+        mine, theirs = windows_around(own.box[both], both), windows_around(other.box[both], both)
+        gap = mask_gap(own.packed, mine, other.packed, theirs, height, width)
+        put(both, {"gap": gap}, f"{name}/")
     return part
 
 
@@ -172,11 +205,12 @@ def _shared_with_previous(
     chunk: _Chunk, seen: np.ndarray
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     height, width = chunk.shape
+    own = chunk.subject
     later = seen[seen > 0]
     shared = shared_area(
-        chunk.subject,
-        windows_around(chunk.subject_box[later], later),
-        chunk.subject,
+        own.packed,
+        windows_around(own.box[later], later),
+        own.packed,
         later - 1,
         height,
         width,
@@ -184,8 +218,8 @@ def _shared_with_previous(
     if chunk.before is None or seen.size == 0 or seen[0] != 0:
         return later, {"shared_with_previous": shared.astype(np.float64)}
     first = shared_area(
-        chunk.subject,
-        windows_around(chunk.subject_box[:1], seen[:1]),
+        own.packed,
+        windows_around(own.box[:1], seen[:1]),
         chunk.before,
         np.zeros(1, np.int64),
         height,

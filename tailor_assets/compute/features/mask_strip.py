@@ -31,7 +31,7 @@ class Windows:
         """Number of crops."""
         return int(self.row.shape[0])
 
-    def __getitem__(self, which: slice) -> "Windows":
+    def __getitem__(self, which: slice | np.ndarray) -> "Windows":
         """Return the windows of some of the crops."""
         return Windows(
             self.row[which],

@@ -7,18 +7,102 @@ close enough in time; otherwise there is no step, and nothing is guessed across 
 
 import numpy as np
 
-MOTION_COLUMNS = (
-    "speed_px_s",
-    "acceleration_px_s2",
-    "path_length_px",
-    "heading_sin",
-    "heading_cos",
-    "turning_rad_s",
-    "orientation_double_sin",
-    "orientation_double_cos",
-    "orientation_change_rad_s",
-    "mask_motion",
+from tailor_assets.compute.features.feature import JABS, LOST, Feature
+
+_NO_STEP = (
+    f"{LOST} in this row or the one before, in the first row, and after a pause longer than 1 s and 3 "
+    "median intervals"
 )
+_NO_TWO_STEPS = f"{_NO_STEP}; the same for the step before"
+_NO_DIRECTION = f"{_NO_STEP}; where the step is shorter than 0.5 px"
+_LABGYM = "LabGym (Hu et al. 2023, doi:10.1016/j.crmeth.2023.100415)"
+MOTION_FEATURES = (
+    Feature(
+        "speed_px_s",
+        "px/s",
+        "length of the centroid's step from the row before / its duration",
+        f"{JABS}: centroid speed, there of a central difference",
+        missing=_NO_STEP,
+        length_power=1,
+        windows=True,
+        windows_cm=True,
+        bands=True,
+    ),
+    Feature(
+        "acceleration_px_s2",
+        "px/s²",
+        "change of speed between the last two steps / time between their middles",
+        missing=_NO_TWO_STEPS,
+        length_power=1,
+        windows=True,
+    ),
+    Feature(
+        "path_length_px",
+        "px",
+        "sum of all steps so far; what was walked unseen is not in it",
+        "cumulative distance, as in DeepOF (Bordes et al. 2023, doi:10.1038/s41467-023-40040-3)",
+        length_power=1,
+    ),
+    Feature(
+        "heading_sin",
+        "-",
+        "sine of the direction of the step, along y (down)",
+        missing=_NO_DIRECTION,
+    ),
+    Feature(
+        "heading_cos",
+        "-",
+        "cosine of the direction of the step, along x (right)",
+        missing=_NO_DIRECTION,
+    ),
+    Feature(
+        "turning_rad_s",
+        "rad/s",
+        "change of the step's direction between the last two steps, the shorter way round / time "
+        "between their middles; positive is clockwise on the screen",
+        missing=f"{_NO_TWO_STEPS}; where either step is shorter than 0.5 px",
+        windows=True,
+    ),
+    Feature(
+        "orientation_double_sin",
+        "-",
+        "sin(2 · `orientation`): the same for an axis and its reverse, without a jump",
+        "Mardia and Jupp 2000, Directional Statistics, 1.1",
+    ),
+    Feature(
+        "orientation_double_cos",
+        "-",
+        "cos(2 · `orientation`)",
+        "Mardia and Jupp 2000, Directional Statistics, 1.1",
+    ),
+    Feature(
+        "orientation_change_rad_s",
+        "rad/s",
+        "rotation of the long axis since the row before, modulo π, the shorter way, in the sense of "
+        "`orientation`, per second",
+        missing=f"{_NO_STEP}; where the eccentricity of either row is 0.1 or less",
+        windows=True,
+        bands=True,
+    ),
+    Feature(
+        "mask_motion",
+        "0..1",
+        "1 - intersection / union of this mask and the one before: movement with the centroid at "
+        "rest. Not per second: it grows with the time between rows",
+        "Jaccard distance",
+        missing=_NO_STEP,
+        windows=True,
+        bands=True,
+    ),
+    Feature(
+        "mask_change",
+        "-",
+        "pixels that are in only one of this mask and the one before / pixels of the one before",
+        f"{_LABGYM}: the proportional change of area of its areal parameters, between two frames",
+        missing=_NO_STEP,
+    ),
+)
+MOTION_COLUMNS = tuple(feature.name for feature in MOTION_FEATURES)
 # Two rows further apart than this, and than 3 usual intervals, are not neighbours: the recording
 # was paused, or frames are missing, and what the animal did in between is not known.
 MAX_GAP_S = 1.0
@@ -71,24 +155,26 @@ def motion_features(
       same for an axis and its reverse (Mardia and Jupp, Directional Statistics, 1.1);
     - ``orientation_change_rad_s``: rotation of the body axis, the shorter way round, modulo pi;
     - ``mask_motion``: 1 - intersection over union of this mask and the one before, 0..1: it sees
-      the movements of an animal whose centroid stays where it is.
+      the movements of an animal whose centroid stays where it is;
+    - ``mask_change``: symmetric difference of the two masks over the area of the one before.
     """
     dt, neighbours = time_steps(timestamp_s)
-    step_x, step_y = _backward(centroid_x, neighbours), _backward(centroid_y, neighbours)
+    step_x, step_y = backward(centroid_x, neighbours), backward(centroid_y, neighbours)
     step = np.hypot(step_x, step_y)
     speed = step / dt
     between_middles = (dt + _previous(dt)) / 2.0
 
     heading = np.where(step >= MIN_HEADING_STEP_PX, np.arctan2(step_y, step_x), np.nan)
-    turn = np.remainder(_backward(heading, neighbours) + np.pi, 2 * np.pi) - np.pi
+    turn = np.remainder(backward(heading, neighbours) + np.pi, 2 * np.pi) - np.pi
     axis = np.where(eccentricity > MIN_ORIENTED_ECCENTRICITY, orientation, np.nan)
-    rotation = np.remainder(_backward(axis, neighbours) + np.pi / 2, np.pi) - np.pi / 2
+    rotation = np.remainder(backward(axis, neighbours) + np.pi / 2, np.pi) - np.pi / 2
 
     path = np.where(np.isnan(centroid_x), np.nan, np.nancumsum(step))
-    union = area + _previous(area) - shared_with_previous
+    before = _previous(area)
+    union = area + before - shared_with_previous
     return {
         "speed_px_s": speed,
-        "acceleration_px_s2": _backward(speed, neighbours) / between_middles,
+        "acceleration_px_s2": backward(speed, neighbours) / between_middles,
         "path_length_px": path,
         "heading_sin": np.sin(heading),
         "heading_cos": np.cos(heading),
@@ -97,6 +183,7 @@ def motion_features(
         "orientation_double_cos": np.cos(2 * orientation),
         "orientation_change_rad_s": rotation / dt,
         "mask_motion": np.where(neighbours, 1.0 - shared_with_previous / union, np.nan),
+        "mask_change": np.where(neighbours, (union - shared_with_previous) / before, np.nan),
     }
 
 
@@ -106,5 +193,6 @@ def _previous(values: np.ndarray) -> np.ndarray:
     return previous
 
 
-def _backward(values: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
+def backward(values: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
+    """Difference to the row before, float64 [N], NaN where that is no neighbour."""
     return np.where(neighbours, values - _previous(values), np.nan)

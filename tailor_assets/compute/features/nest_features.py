@@ -1,7 +1,15 @@
 """Where the animal is relative to its nest, and how the nest itself changes."""
 
 import numpy as np
+import polars as pl
 
+from tailor_assets.compute.features.feature import (
+    ANIMAL,
+    EITHER_LOST,
+    NEST,
+    NEST_LOST,
+    Feature,
+)
 from tailor_assets.compute.features.mask_strip import (
     Windows,
     cut_strip,
@@ -11,16 +19,89 @@ from tailor_assets.compute.features.mask_strip import (
 )
 from tailor_assets.compute.features.shape_features import STRIP_PIXELS, strip_runs
 
-NEST_COLUMNS = (
-    "nest_mask_quality",
-    "nest_mask_state",
-    "nest_area",
-    "nest_area_change",
-    "distance_to_nest_px",
-    "nest_overlap",
-    "nest_share",
-    "in_nest",
+_BOTH = (ANIMAL, NEST)
+_ZONE = "the convention of zones, as in EthoVision XT (In zone)"
+NEST_FEATURES = (
+    Feature(
+        "nest_mask_quality",
+        "0..1",
+        "the segmenter's score of the nest's mask; 0 where it is not found",
+        missing="the template has no nest",
+        needs=(),
+    ),
+    Feature(
+        "nest_mask_state",
+        "text",
+        "what happened to the nest's mask, in the words of `mask_state`",
+        missing="the template has no nest",
+        kind=pl.String,
+        needs=(),
+    ),
+    Feature(
+        "nest_area",
+        "px²",
+        "number of pixels of the nest's mask",
+        missing=NEST_LOST,
+        needs=(NEST,),
+        length_power=2,
+        windows=True,
+    ),
+    Feature(
+        "nest_area_change",
+        "1/s",
+        "change of the nest's area since the row before / that area / seconds",
+        missing=f"{NEST_LOST} in this row or the one before; in the first row and after a pause",
+        needs=(NEST,),
+        windows=True,
+    ),
+    Feature(
+        "distance_to_nest_px",
+        "px",
+        "from the animal's centroid to the centre of the nearest pixel of the nest; 0 where the "
+        "pixel under the centroid is the nest's",
+        missing=EITHER_LOST,
+        needs=_BOTH,
+        length_power=1,
+        windows=True,
+    ),
+    Feature(
+        "nest_overlap",
+        "0..1",
+        "part of the animal's pixels that are the nest's too",
+        missing=EITHER_LOST,
+        needs=_BOTH,
+        windows=True,
+    ),
+    Feature(
+        "nest_share",
+        "0..1",
+        "part of the animal that lies on the nest, seen or hidden: `nest_overlap` or, if greater, "
+        "the area that the nest has lost since the animal was last away from it / `area` "
+        "(segmenters that give every pixel to one object leave a hole in the nest instead of an "
+        "overlap); the second only within half a body length of the nest",
+        missing=EITHER_LOST,
+        needs=_BOTH,
+    ),
+    Feature(
+        "in_nest",
+        "true, false",
+        "the pixel under the centroid is the nest's, or `nest_share` > 0.5",
+        _ZONE,
+        missing=EITHER_LOST,
+        kind=pl.Boolean,
+        needs=_BOTH,
+    ),
+    Feature(
+        "nest_occlusion",
+        "0..1",
+        "part of the nest that the animal covers: shared pixels / `nest_area` or, if greater, the "
+        "area that the nest has lost since the animal was last away from it / the area then; the "
+        "second only within half a body length of the nest",
+        missing=EITHER_LOST,
+        needs=_BOTH,
+    ),
 )
+NEST_COLUMNS = tuple(feature.name for feature in NEST_FEATURES)
 # Those that need animal and nest in one frame.
 RELATION_COLUMNS = ("distance_to_nest_px", "nest_overlap", "in_nest")
 # An animal more than half of which lies on the nest is in it, even if its centroid is not: a
@@ -110,17 +191,43 @@ def nest_share(
     animal's area; the second counts only within half a body length of the nest. Away is farther
     than a body length. A nest that the animal never left is compared with its greatest area.
     """
+    near = distance_px <= axis_major_length / 2
+    lost = _whole_area(distance_px, nest_area, axis_major_length) - nest_area
+    hidden = np.where(near, lost / area, 0.0)
+    return np.where(np.isfinite(overlap), np.fmax(overlap, np.clip(hidden, 0.0, 1.0)), np.nan)
+
+
+def nest_occlusion(
+    distance_px: np.ndarray,
+    overlap: np.ndarray,
+    nest_area: np.ndarray,
+    area: np.ndarray,
+    axis_major_length: np.ndarray,
+) -> np.ndarray:
+    """Part of the nest that the animal covers: float64 [n], 0..1, NaN unknown.
+
+    Arguments as for ``nest_share``, of which this is the other side: what the two masks share, or
+    what the nest lost since the animal was last away, as a part of the nest.
+    """
+    whole = _whole_area(distance_px, nest_area, axis_major_length)
+    near = distance_px <= axis_major_length / 2
+    hidden = np.where(near, (whole - nest_area) / whole, 0.0)
+    shared = overlap * area / nest_area
+    covered = np.fmax(shared, np.clip(hidden, 0.0, 1.0))
+    return np.where(np.isfinite(overlap), np.minimum(covered, 1.0), np.nan)
+
+
+def _whole_area(
+    distance_px: np.ndarray, nest_area: np.ndarray, axis_major_length: np.ndarray
+) -> np.ndarray:
+    """The nest's area when the animal was last away from it, float64 [n]."""
     away = (distance_px > axis_major_length) & np.isfinite(nest_area)
     if np.any(away):
         rows = np.flatnonzero(away)
         latest = np.searchsorted(rows, np.arange(away.size), side="right") - 1
-        whole_area = nest_area[rows[np.maximum(latest, 0)]]
-    else:
-        seen = nest_area[np.isfinite(nest_area)]
-        whole_area = np.full(away.size, seen.max() if seen.size else np.nan)
-    near = distance_px <= axis_major_length / 2
-    hidden = np.where(near, (whole_area - nest_area) / area, 0.0)
-    return np.where(np.isfinite(overlap), np.fmax(overlap, np.clip(hidden, 0.0, 1.0)), np.nan)
+        return nest_area[rows[np.maximum(latest, 0)]]
+    seen = nest_area[np.isfinite(nest_area)]
+    return np.full(away.size, seen.max() if seen.size else np.nan)
 
 
 def nest_area_change(nest_area: np.ndarray, neighbours: np.ndarray, dt_s: np.ndarray) -> np.ndarray:

@@ -2,14 +2,23 @@
 
 All pixels of a mask are one region, whether they hang together or not. The masks are never
 unpacked as pictures: their bounding boxes are stacked into strips (mask_strip.py), each strip is
-reduced to the horizontal runs of its pixels, and moments, boxes and hulls follow from the runs.
+reduced to the horizontal runs of its pixels, and moments, boxes, hulls and holes follow from them.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from tailor_assets.compute.features.convex_area import area_convex
+from tailor_assets.compute.features.convex_area import Hulls, area_convex, convex_hulls
+from tailor_assets.compute.features.feature import JABS, REGIONPROPS, Feature
+from tailor_assets.compute.features.hull_shape import hull_perimeter, smallest_rectangle
+from tailor_assets.compute.features.image_moments import (
+    HU_FEATURES,
+    CentralMoments,
+    central_moments,
+    ellipse,
+    hu_moments,
+)
 from tailor_assets.compute.features.mask_strip import (
     MaskStrip,
     Windows,
@@ -19,23 +28,100 @@ from tailor_assets.compute.features.mask_strip import (
     right_neighbours,
     set_bits,
 )
+from tailor_assets.compute.features.mask_topology import euler_number, hole_area
 
-SHAPE_COLUMNS = (
+_BOX = "edge of the bounding box, half-open"
+_THIN = "the animal is lost, or the perimeter is 0 (a pixel or two)"
+SHAPE_FEATURES = (
+    Feature("centroid_x", "px", "mean column of the pixels", REGIONPROPS),
+    Feature("centroid_y", "px", "mean row of the pixels", REGIONPROPS),
+    Feature(
+        "area", "px²", "number of pixels", REGIONPROPS, length_power=2, windows=True, bands=True
+    ),
+    Feature("bbox_min_row", "px", _BOX, REGIONPROPS),
+    Feature("bbox_min_col", "px", _BOX, REGIONPROPS),
+    Feature("bbox_max_row", "px", _BOX, REGIONPROPS),
+    Feature("bbox_max_col", "px", _BOX, REGIONPROPS),
+    Feature(
+        "axis_major_length",
+        "px",
+        "long axis of the ellipse of equal second moments: 4 √(larger eigenvalue of the covariance "
+        "of the pixels' places); 0 for one pixel",
+        REGIONPROPS,
+        length_power=1,
+        windows=True,
+        bands=True,
+    ),
+    Feature(
+        "axis_minor_length",
+        "px",
+        "short axis of that ellipse; 0 where all pixels lie on one line",
+        REGIONPROPS,
+        length_power=1,
+        windows=True,
+    ),
+    Feature(
+        "orientation",
+        "rad",
+        "angle of the long axis from the vertical, counter-clockwise, -π/2..π/2; meaningless where "
+        "the eccentricity is near 0",
+        REGIONPROPS,
+    ),
+    Feature("eccentricity", "0..1", "√(1 - (short axis / long axis)²)", REGIONPROPS, windows=True),
+    Feature("solidity", "0..1", "`area` / `area_convex`", REGIONPROPS, windows=True),
+    Feature("extent", "0..1", "`area` / area of the bounding box", REGIONPROPS),
+    Feature(
+        "perimeter",
+        "px",
+        "length of the outline, holes included, from the configurations of border pixels",
+        "Benkrid and Crookes, as `skimage.measure.perimeter`, neighbourhood 4",
+        length_power=1,
+    ),
+    Feature("circularity", "-", "4π · `area` / `perimeter`²", "Cox 1927", missing=_THIN),
+    Feature("area_convex", "px²", "pixels in the convex hull", REGIONPROPS),
+    Feature(
+        "rectangularity",
+        "0..1",
+        "`area` / area of the smallest rectangle at any angle around the pixels (squares of side 1)",
+        JABS,
+    ),
+    Feature(
+        "elongation", "0..1", "1 - shorter side / longer side of that rectangle; 0 is square", JABS
+    ),
+    Feature(
+        "convexity",
+        "-",
+        "perimeter of the convex hull, through the pixels' centres / `perimeter`; above 1 for masks "
+        "a pixel or two wide, whose perimeter is counted once",
+        JABS,
+        missing=_THIN,
+    ),
+    Feature(
+        "hole_ratio",
+        "0..1",
+        "pixels of the holes / (`area` + pixels of the holes), i.e. 1 - `area` / regionprops' "
+        "`area_filled`; the background is connected over corners",
+        f"{JABS}, where the ratio is to the area without its holes",
+    ),
+    Feature(
+        "euler_number",
+        "-",
+        "pieces (connected over corners) - holes (connected over edges): 1 for a body in one piece",
+        REGIONPROPS,
+    ),
+    *HU_FEATURES,
+)
+SHAPE_COLUMNS = tuple(feature.name for feature in SHAPE_FEATURES)
+# Measured with them, and made into features of the heading (body_heading.py).
+PLACE_COLUMNS = (
+    "area",
     "centroid_x",
     "centroid_y",
-    "area",
-    "bbox_min_row",
-    "bbox_min_col",
-    "bbox_max_row",
-    "bbox_max_col",
     "axis_major_length",
     "axis_minor_length",
     "orientation",
     "eccentricity",
-    "solidity",
-    "extent",
-    "perimeter",
-    "circularity",
+    "axis_skewness",
 )
 
 # A strip of this many pixels and what is computed from it stays in a core's cache.
@@ -80,109 +166,106 @@ def strip_runs(strip: MaskStrip) -> Runs:
 def shape_features(
     packed: np.ndarray, windows: Windows, height: int, width: int
 ) -> dict[str, np.ndarray]:
-    """Measure the masks in ``windows``; see SHAPE_COLUMNS for the names.
+    """Measure the masks in ``windows``: SHAPE_FEATURES, and ``axis_skewness``.
 
     ``packed`` uint8 [frames, ceil(height * width / 8)], row-major, first pixel in bit 7. Returns
-    float64 [n] per column, in pixels, square pixels or radians, n = len(windows): ``centroid_x``
-    is the column, ``centroid_y`` the row (down); ``bbox_*`` half-open; axes are those of the
-    ellipse of equal second moments; ``orientation`` is the angle of the major axis from the
-    vertical (row) axis, counter-clockwise, in [-pi/2, pi/2]; ``solidity`` = area / area_convex;
-    ``extent`` = area / area of the bounding box; ``circularity`` = 4 pi area / perimeter^2, NaN
-    where the perimeter is 0 (a pixel or two). Definitions: scikit-image 0.26,
-    ``skimage.measure.regionprops``. Raises ValueError where a window holds no pixel.
+    float64 [n] per name, n = len(windows). ``axis_skewness`` is the skewness of the pixels' places
+    along the long axis, positive where the longer tail lies on the side of (x, y) = (sin, cos) of
+    ``orientation``. NaN where a value is not defined. Raises ValueError where a window holds no
+    pixel.
     """
     parts = [
         _measure(cut_strip(packed, batch, height, width))
         for batch in in_batches(windows, STRIP_PIXELS)
     ]
+    names = dict.fromkeys((*SHAPE_COLUMNS, *PLACE_COLUMNS))
     return {
         name: np.concatenate([part[name] for part in parts]) if parts else np.empty(0)
-        for name in SHAPE_COLUMNS
+        for name in names
+    }
+
+
+def place_features(
+    packed: np.ndarray, windows: Windows, height: int, width: int
+) -> dict[str, np.ndarray]:
+    """Measure PLACE_COLUMNS alone, which takes less time; as ``shape_features``."""
+    parts = []
+    for batch in in_batches(windows, STRIP_PIXELS):
+        strip = cut_strip(packed, batch, height, width)
+        moments = _moments(strip, strip_runs(strip))
+        parts.append(_place(strip, moments))
+    return {
+        name: np.concatenate([part[name] for part in parts]) if parts else np.empty(0)
+        for name in PLACE_COLUMNS
+    }
+
+
+def _moments(strip: MaskStrip, runs: Runs) -> CentralMoments:
+    n_runs = np.diff(runs.of_frame, append=runs.line.shape[0])
+    row = runs.line - np.repeat(strip.first_line, n_runs)
+    middle_x, middle_y = 4 * strip.windows.n_bytes, strip.windows.height // 2
+    return central_moments(row, runs.start, runs.stop, runs.of_frame, middle_x, middle_y)
+
+
+def _place(strip: MaskStrip, moments: CentralMoments) -> dict[str, np.ndarray]:
+    return {
+        "centroid_x": moments.x + strip.windows.min_col,
+        "centroid_y": moments.y + strip.windows.min_row,
+        "area": moments.area,
+        **ellipse(moments),
     }
 
 
 def _measure(strip: MaskStrip) -> dict[str, np.ndarray]:
     runs = strip_runs(strip)
-    n_runs = np.diff(runs.of_frame, append=runs.line.shape[0])
-    frame = np.repeat(np.arange(len(strip.windows)), n_runs)
-
-    # Sums over pixels, exact in int64, in coordinates that begin at the crop's corner: small
-    # numbers, so that the subtraction in the central moments loses nothing that matters.
-    row = runs.line - strip.first_line[frame]
-    length = runs.stop - runs.start
-    sum_x = (runs.start + runs.stop - 1) * length // 2
-    sum_xx = _squares_below(runs.stop) - _squares_below(runs.start)
-    m00, m10, m01, m20, m11, m02 = (
-        np.add.reduceat(v, runs.of_frame).astype(np.float64)
-        for v in (length, sum_x, row * length, sum_xx, row * sum_x, row * row * length)
-    )
-    x, y = m10 / m00, m01 / m00
-    var_x = np.maximum(m20 / m00 - x * x, 0.0)
-    var_y = np.maximum(m02 / m00 - y * y, 0.0)
-    cov = m11 / m00 - x * y
-    major, minor, orientation, eccentricity = _ellipse(var_x, var_y, cov)
-
-    last_run = np.append(runs.of_frame[1:], runs.line.shape[0]) - 1
-    min_row, max_row = row[runs.of_frame], row[last_run] + 1
-    min_col = np.minimum.reduceat(runs.start, runs.of_frame)
-    max_col = np.maximum.reduceat(runs.stop, runs.of_frame)
-    convex = _area_convex(strip, runs)
-    perimeter = _perimeter(strip)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        circularity = np.where(perimeter > 0, 4.0 * np.pi * m00 / perimeter**2, np.nan)
+    moments = _moments(strip, runs)
+    area = moments.area
     top, left = strip.windows.min_row, strip.windows.min_col
+    last_run = np.append(runs.of_frame[1:], runs.line.shape[0]) - 1
+    min_row = runs.line[runs.of_frame] - strip.first_line + top
+    max_row = runs.line[last_run] - strip.first_line + top + 1
+    min_col = np.minimum.reduceat(runs.start, runs.of_frame) + left
+    max_col = np.maximum.reduceat(runs.stop, runs.of_frame) + left
+    hulls, frame_of_line = _hulls(strip, runs)
+    convex = area_convex(hulls, frame_of_line)
+    longer, shorter = smallest_rectangle(hulls)
+    perimeter = _perimeter(strip)
+    outline = np.where(perimeter > 0, perimeter, np.nan)
+    holes = hole_area(runs.line, runs.start, runs.stop, strip)
     return {
-        "centroid_x": x + left,
-        "centroid_y": y + top,
-        "area": m00,
-        "bbox_min_row": (min_row + top).astype(np.float64),
-        "bbox_min_col": (min_col + left).astype(np.float64),
-        "bbox_max_row": (max_row + top).astype(np.float64),
-        "bbox_max_col": (max_col + left).astype(np.float64),
-        "axis_major_length": major,
-        "axis_minor_length": minor,
-        "orientation": orientation,
-        "eccentricity": eccentricity,
-        "solidity": m00 / convex,
-        "extent": m00 / ((max_row - min_row) * (max_col - min_col)),
+        **_place(strip, moments),
+        "bbox_min_row": min_row.astype(np.float64),
+        "bbox_min_col": min_col.astype(np.float64),
+        "bbox_max_row": max_row.astype(np.float64),
+        "bbox_max_col": max_col.astype(np.float64),
+        "solidity": area / convex,
+        "extent": area / ((max_row - min_row) * (max_col - min_col)),
         "perimeter": perimeter,
-        "circularity": circularity,
+        "circularity": 4.0 * np.pi * area / outline**2,
+        "area_convex": convex.astype(np.float64),
+        "rectangularity": area / (longer * shorter),
+        "elongation": 1.0 - shorter / longer,
+        "convexity": hull_perimeter(hulls) / outline,
+        "hole_ratio": holes / (area + holes),
+        "euler_number": euler_number(strip).astype(np.float64),
+        **hu_moments(moments),
     }
 
 
-def _squares_below(n: np.ndarray) -> np.ndarray:
-    """Sum of i^2 for 0 <= i < n."""
-    return (n - 1) * n * (2 * n - 1) // 6
-
-
-def _ellipse(
-    var_x: np.ndarray, var_y: np.ndarray, cov: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Axis lengths, orientation and eccentricity from the second central moments."""
-    mean, half = (var_x + var_y) / 2.0, np.hypot((var_x - var_y) / 2.0, cov)
-    large = mean + half
-    small = np.maximum(mean - half, 0.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        eccentricity = np.where(large > 0, np.sqrt(1.0 - small / large), 0.0)
-    orientation = np.where(
-        var_x == var_y,
-        np.where(cov > 0, np.pi / 4.0, -np.pi / 4.0),
-        0.5 * np.arctan2(2.0 * cov, var_y - var_x),
-    )
-    return 4.0 * np.sqrt(large), 4.0 * np.sqrt(small), orientation, eccentricity
-
-
-def _area_convex(strip: MaskStrip, runs: Runs) -> np.ndarray:
+def _hulls(strip: MaskStrip, runs: Runs) -> tuple[Hulls, np.ndarray]:
+    """The hulls of the crops, and the frame of each line of the strip."""
     new_line = np.diff(runs.line) != 0
     first = np.flatnonzero(np.concatenate(([True], new_line)))
     last = np.flatnonzero(np.concatenate((new_line, [True])))
-    return area_convex(
+    frame_of_line = strip.frame_of_line()
+    hulls = convex_hulls(
         runs.line[first],
         runs.start[first],
         runs.stop[last] - 1,
-        strip.frame_of_line(),
+        frame_of_line,
         len(strip.windows),
     )
+    return hulls, frame_of_line
 
 
 def _perimeter(strip: MaskStrip) -> np.ndarray:
