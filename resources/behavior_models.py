@@ -1,6 +1,7 @@
-"""Which behaviour model a name means: the shipped rules, or a trained one of the laboratory's."""
+"""Which behaviour model a name means: the shipped rules, or a version of a trained one."""
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,36 +12,60 @@ from tailor_assets.compute.errors import PermanentProblem
 
 if TYPE_CHECKING:
     from tailor_assets.compute.behavior.behavior_model import BehaviorModel
+    from tailor_assets.compute.behavior.training.registry import ModelRegistry
 
 RULES = "rules"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAME = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]{0,63})(?:@(?P<version>[0-9]{1,9}))?")
 
 
 class BehaviorModels(dg.ConfigurableResource):
-    """Trained models are ``<home>/behavior_models/<name>.joblib`` with ``<name>.json`` beside it.
+    """Trained models are versions under ``<home>/behavior_models/<name>/``.
 
-    An empty ``home`` means ``TAILOR_HOME``. A joblib file is a program, so the folder must be one
-    that only operators write to; a name never leads out of it.
+    An empty ``home`` means ``TAILOR_HOME``. A name never leads out of the folder.
     """
 
     home: str = ""
 
-    def get(self, name: str | None, *, species: str) -> "BehaviorModel":
-        """The model of that name; None means the rules.
+    def registry(self) -> "ModelRegistry":
+        """Their versions: to list, add, promote and go back."""
+        from tailor_assets.compute.behavior.training.registry import ModelRegistry
 
+        return ModelRegistry(self._folder())
+
+    def get(self, name: str | None, *, species: str) -> "BehaviorModel":
+        """The model of that name: the version in force, or with ``name@3`` that one.
+
+        None means the rules; who calls gives the name that the run or else the template has.
         ``species`` ("mouse" or "rat") sets the body length that the rules measure by. Raises
-        PermanentProblem where there is no such model or it cannot be trusted.
+        PermanentProblem where there is no such model, none is in force, or it cannot be trusted.
         """
         from tailor_assets.compute.behavior.behavior_rules import RuleSet
-        from tailor_assets.compute.behavior.sklearn_model import SklearnModel
 
         if name is None or name == RULES:
             return RuleSet(species=species)
-        folder = (Path(self.home) if self.home else load_settings().home) / "behavior_models"
-        if not _NAME.fullmatch(name) or not (folder / f"{name}.joblib").is_file():
-            known = [RULES, *sorted(path.stem for path in folder.glob("*.joblib"))]
+        registry = self.registry()
+        wanted = _NAME.fullmatch(name)
+        if wanted is None or not registry.versions(wanted["name"]):
             raise PermanentProblem(
-                f"There is no behaviour model {name!r}: choose one of {', '.join(known)}, or put "
-                f"the model's two files into {folder}."
+                f"There is no behaviour model {name!r}: choose one of "
+                f"{', '.join([RULES, *registry.names()])}, or train it with `tailor train`."
             )
-        return SklearnModel.load(folder / f"{name}.joblib")
+        version = int(wanted["version"]) if wanted["version"] else registry.in_force(wanted["name"])
+        if version is None:
+            newest = registry.versions(wanted["name"])[-1]
+            raise PermanentProblem(
+                f"No version of the behaviour model {name} is in force: promote one (`tailor "
+                f"behavior-models promote {name} {newest}`), or name one ({name}@{newest})."
+            )
+        return _load(self._folder(), wanted["name"], version)
+
+    def _folder(self) -> Path:
+        return (Path(self.home) if self.home else load_settings().home) / "behavior_models"
+
+
+# A version never changes, and a run scores up to 200 videos with one.
+@lru_cache(maxsize=4)
+def _load(folder: Path, name: str, version: int) -> "BehaviorModel":
+    from tailor_assets.compute.behavior.training.registry import ModelRegistry
+
+    return ModelRegistry(folder).load(name, version)

@@ -48,6 +48,7 @@ class Template(BaseModel):
     stride: int | None = Field(default=None, ge=1)
     fps: float | None = Field(default=None, gt=0)
     seconds_window: float = Field(default=3.0, gt=0)
+    model: str | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")
     def _has_one_subject(self) -> "Template":

@@ -1,9 +1,11 @@
 """Any model, rules or trained, gives the same table of predictions or one plain refusal."""
 
 import hashlib
+import io
 import json
+import shutil
+import zipfile
 
-import joblib
 import numpy as np
 import polars as pl
 import pytest
@@ -15,6 +17,14 @@ from tailor_assets.compute.behavior.behavior_model import predict
 from tailor_assets.compute.behavior.behavior_rules import RuleSet
 from tailor_assets.compute.behavior.bouts import BoutCleanUp
 from tailor_assets.compute.behavior.sklearn_model import ModelDescription, SklearnModel
+from tailor_assets.compute.behavior.training.calibration import Calibration
+from tailor_assets.compute.behavior.training.estimators import (
+    ESTIMATORS,
+    fit_estimator,
+    make_estimator,
+)
+from tailor_assets.compute.behavior.training.model_description import libraries_here
+from tailor_assets.compute.behavior.training.smoothing import Smoothing
 from tailor_assets.compute.errors import PermanentProblem
 
 COLUMNS = ("speed_cm_s", "solidity")
@@ -47,11 +57,12 @@ def description(**changes):
     return ModelDescription(
         **{
             "name": "groom-rear",
-            "version": "3",
+            "version": 3,
             "features_version": "7",
             "feature_columns": COLUMNS,
             "labels": ("rearing", "grooming"),
             "sha256": "0" * 64,
+            "libraries": libraries_here(),
             **changes,
         }
     )
@@ -67,22 +78,26 @@ def trained(estimator=None):
 
 @pytest.fixture(scope="module")
 def model_path(tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / "groom-rear.joblib"
-    SklearnModel(description(), trained()).save(path)
-    return path
+    folder = tmp_path_factory.mktemp("models") / "3"
+    folder.mkdir()
+    SklearnModel(description(), trained()).save(folder)
+    return folder
 
 
-def rewrite_description(path, **changes):
-    beside = path.with_suffix(".json")
+def rewrite_description(folder, **changes):
+    beside = folder / "model.json"
     beside.write_text(json.dumps({**json.loads(beside.read_text()), **changes}))
 
 
 @pytest.fixture
 def own_path(tmp_path, model_path):
-    path = tmp_path / model_path.name
-    path.write_bytes(model_path.read_bytes())
-    path.with_suffix(".json").write_bytes(model_path.with_suffix(".json").read_bytes())
-    return path
+    return shutil.copytree(model_path, tmp_path / "3")
+
+
+def put_file(folder, content):
+    """A file that its description belongs to, whatever is in it."""
+    (folder / "model.skops").write_bytes(content)
+    rewrite_description(folder, sha256=hashlib.sha256(content).hexdigest())
 
 
 def test_a_trained_model_is_loaded_and_predicts_rows_it_has_not_seen(model_path):
@@ -94,6 +109,7 @@ def test_a_trained_model_is_loaded_and_predicts_rows_it_has_not_seen(model_path)
         "source_frame",
         "timestamp_s",
         "behavior",
+        "behavior_raw",
         "probability_rearing",
         "probability_grooming",
         "mask_quality",
@@ -122,7 +138,7 @@ def test_predictions_carry_the_identity_of_the_model_that_made_them(model_path):
     row = predictions.row(0, named=True)
     assert row["model_name"] == "groom-rear"
     assert row["model_version"] == "3"
-    assert row["model_hash"] == hashlib.sha256(model_path.read_bytes()).hexdigest()
+    assert row["model_hash"] == SklearnModel.load(model_path).hash
     assert row["features_version"] == "7"
     rules = RuleSet()
     tracks = features()[0].with_columns(
@@ -194,14 +210,89 @@ def test_predictions_carry_the_quality_and_the_state_of_the_mask(model_path):
     assert predictions["behavior"][5] != "no data", "a swapped mask is measured, and marked"
 
 
-def test_a_file_that_is_not_the_described_one_is_never_unpickled(own_path):
+def test_a_file_that_is_not_the_described_one_is_not_loaded(own_path):
+    path = own_path / "model.skops"
+    path.write_bytes(path.read_bytes() + b"0")
+    with pytest.raises(PermanentProblem, match="sha256 differs"):
+        SklearnModel.load(own_path)
+
+
+def skops_bytes(value):
+    import skops.io
+
+    return skops.io.dumps(value)
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_every_kind_of_estimator_is_stored_and_answers_the_same(kind, tmp_path):
+    table, truth = features()
+    matrix = table.select(COLUMNS).to_numpy().copy()
+    matrix[::17, 1] = np.nan
+    fitted = SklearnModel(description(), fit_estimator(make_estimator(kind, 1), matrix, truth))
+    fitted.save(tmp_path)
+    loaded = SklearnModel.load(tmp_path)
+    assert np.array_equal(loaded.predict_proba(table), fitted.predict_proba(table))
+    assert loaded.hash == fitted.save(tmp_path).hash
+
+
+def test_a_file_that_holds_anything_but_a_classifier_of_ours_is_never_built(own_path):
+    """Also what skops would let in: another of scikit-learn's, a generator, a function."""
+    table, truth = features()
+    strange = KNeighborsClassifier().fit(table.select(COLUMNS).to_numpy(), truth)
+    for value, name in (
+        (strange, "KNeighborsClassifier"),
+        (np.random.RandomState(0), "RandomState"),
+        ({"a": np.sqrt}, "FunctionNode"),
+    ):
+        put_file(own_path, skops_bytes(value))
+        with pytest.raises(PermanentProblem, match=f"holds .*{name}.* is not loaded"):
+            SklearnModel.load(own_path)
+    put_file(own_path, skops_bytes([1, 2]))
+    with pytest.raises(
+        PermanentProblem, match="no fitted classifier with probabilities but a list"
+    ):
+        SklearnModel.load(own_path)
+
+
+def test_a_pickle_in_the_files_place_is_never_opened(own_path):
+    import pickle
+
     class Trap:
         def __reduce__(self):
             return (pytest.fail, ("the file was unpickled",))
 
-    joblib.dump(Trap(), own_path)
-    with pytest.raises(PermanentProblem, match="sha256 differs"):
+    put_file(own_path, pickle.dumps(Trap()))
+    with pytest.raises(PermanentProblem, match="cannot be loaded"):
         SklearnModel.load(own_path)
+
+
+def test_a_pickled_array_inside_the_file_is_never_opened(own_path):
+    class Trap:
+        def __reduce__(self):
+            return (pytest.fail, ("the array was unpickled",))
+
+    content = io.BytesIO()
+    with zipfile.ZipFile(own_path / "model.skops") as there, zipfile.ZipFile(content, "w") as new:
+        for name in there.namelist():
+            data = there.read(name)
+            if name.endswith(".npy"):
+                array = io.BytesIO()
+                np.save(array, np.array([Trap()], dtype=object), allow_pickle=True)
+                data = array.getvalue()
+            new.writestr(name, data)
+    put_file(own_path, content.getvalue())
+    with pytest.raises(PermanentProblem, match="cannot be loaded"):
+        SklearnModel.load(own_path)
+
+
+def test_the_same_estimator_gives_the_same_file_whenever_it_is_written(tmp_path):
+    written = []
+    for number in (1, 2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        SklearnModel(description(), trained()).save(folder)
+        written.append((folder / "model.skops").read_bytes())
+    assert written[0] == written[1]
 
 
 def test_a_missing_or_damaged_description_is_refused(own_path):
@@ -211,31 +302,73 @@ def test_a_missing_or_damaged_description_is_refused(own_path):
     rewrite_description(own_path, labels=["rearing", "grooming"], color="red")
     with pytest.raises(PermanentProblem, match="bad color"):
         SklearnModel.load(own_path)
-    own_path.with_suffix(".json").write_text("{")
+    (own_path / "model.json").write_text("{")
     with pytest.raises(PermanentProblem, match="is not JSON"):
         SklearnModel.load(own_path)
-    own_path.with_suffix(".json").unlink()
+    (own_path / "model.json").unlink()
     with pytest.raises(PermanentProblem, match="has no description"):
         SklearnModel.load(own_path)
 
 
 def test_a_missing_or_damaged_file_is_refused(own_path):
-    own_path.write_bytes(b"not a model")
-    rewrite_description(own_path, sha256=hashlib.sha256(b"not a model").hexdigest())
+    put_file(own_path, b"not a model")
     with pytest.raises(PermanentProblem, match="cannot be loaded"):
         SklearnModel.load(own_path)
-    own_path.unlink()
+    (own_path / "model.skops").unlink()
     with pytest.raises(PermanentProblem, match="cannot be read"):
         SklearnModel.load(own_path)
 
 
-def test_a_file_of_another_scikit_learn_is_refused(tmp_path, monkeypatch):
-    path = tmp_path / "old.joblib"
-    with monkeypatch.context() as then:
-        then.setattr("sklearn.base.__version__", "1.2.2")
-        SklearnModel(description(), trained()).save(path)
+def test_a_model_of_other_libraries_is_refused(own_path):
+    here = libraries_here()
+    rewrite_description(own_path, libraries={**here, "scikit-learn": "1.2.2"})
     with pytest.raises(PermanentProblem, match=r"trained with scikit-learn 1\.2\.2"):
-        SklearnModel.load(path)
+        SklearnModel.load(own_path)
+    rewrite_description(own_path, libraries={**here, "numpy": "1.26.4"})
+    with pytest.raises(PermanentProblem, match=r"trained with numpy 1\.26\.4"):
+        SklearnModel.load(own_path)
+    rewrite_description(own_path, libraries={})
+    with pytest.raises(PermanentProblem, match="scikit-learn an unknown version"):
+        SklearnModel.load(own_path)
+    major = here["numpy"].split(".")[0]
+    rewrite_description(own_path, libraries={**here, "numpy": f"{major}.0.1"})
+    assert SklearnModel.load(own_path).version == "3"
+
+
+def test_the_hash_is_of_what_decides_and_of_nothing_else(model_path):
+    plain = SklearnModel.load(model_path).description
+    renamed = plain.model_copy(update={"name": "other", "version": 9, "training": {"rows": 1}})
+    assert renamed.hash == plain.hash
+    curves = (((1.0,), (0.5,)), ((1.0,), (0.0,)))
+    changed = plain.model_copy(update={"calibration": Calibration(method="sigmoid", curves=curves)})
+    assert changed.hash != plain.hash
+
+
+def test_a_model_calibrates_and_smooths_what_its_estimator_says(model_path):
+    table, _ = features(lost=[100])
+    loaded = SklearnModel.load(model_path)
+    plain = loaded.predict_proba(table)
+    curves = (((0.3,), (0.0,)), ((0.3,), (0.0,)))
+    modest = SklearnModel(
+        description(calibration=Calibration(method="sigmoid", curves=curves)), loaded._estimator
+    ).predict_proba(table)
+    known = np.isfinite(plain).all(axis=1)
+    assert known.tolist() == [row != 100 for row in range(240)]
+    assert modest[known].max() < plain[known].max()
+    smoothing = Smoothing(
+        method="forward_backward", rates_per_s=((-0.01, 0.01), (0.01, -0.01)),
+        shares=(0.5, 0.5), prior=(0.5, 0.5),
+    )  # fmt: skip
+    # A row of rearing in the middle of grooming, alone beside the lost row and then within.
+    rearing = (table["frame"] == 101) | (table["frame"] == 80)
+    table = table.with_columns(
+        pl.when(rearing).then(4.0).otherwise(pl.col("speed_cm_s")).alias("speed_cm_s"),
+        pl.when(rearing).then(0.7).otherwise(pl.col("solidity")).alias("solidity"),
+    )
+    smooth = SklearnModel(description(smoothing=smoothing), loaded._estimator)
+    assert loaded.predict_proba(table)[80, 0] > 0.9
+    assert smooth.predict_proba(table)[80, 0] < 0.1
+    assert np.isnan(smooth.predict_proba(table)[100]).all()
 
 
 def test_an_estimator_that_is_not_what_its_description_says_is_refused():
@@ -245,6 +378,11 @@ def test_an_estimator_that_is_not_what_its_description_says_is_refused():
         SklearnModel(description(feature_columns=("solidity",)), trained())
     with pytest.raises(PermanentProblem, match="no fitted classifier"):
         SklearnModel(description(), KNeighborsClassifier())
+    curves = (((), ()),) * 3
+    with pytest.raises(PermanentProblem, match="smoothing for 3 labels and 2 labels"):
+        SklearnModel(
+            description(calibration=Calibration(method="isotonic", curves=curves)), trained()
+        )
 
 
 def test_columns_in_another_order_than_trained_are_refused():
@@ -276,6 +414,9 @@ def test_clean_up_changes_short_bouts_and_the_numbers_still_agree(model_path):
     assert plain["behavior"][10] == "rearing"
     assert plain["behavior"][100] == "no data"
     assert clean["behavior"][10] == "grooming"
+    # What the model said stands beside it.
+    assert clean["behavior_raw"].equals(plain["behavior"].rename("behavior_raw"))
+    assert plain["behavior_raw"].equals(plain["behavior"].rename("behavior_raw"))
     assert clean["probability_grooming"][10] > clean["probability_rearing"][10]
     assert clean["probability_grooming"][10] < 0.51
     # A filled gap has a label and no numbers: nothing was measured there.

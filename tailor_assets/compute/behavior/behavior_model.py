@@ -62,7 +62,8 @@ def predict(
     """Behaviour of every row of the features.
 
     Returns, row for row: ``frame``, ``source_frame``, ``timestamp_s``; ``behavior`` (str: the most
-    probable label, "no data" where the animal is lost or the model cannot say);
+    probable label, "no data" where the animal is lost or the model cannot say; after the clean-up);
+    ``behavior_raw`` (the same before the clean-up: the model's own word);
     ``probability_<label>`` (float64, add up to 1, null where there is no data); ``mask_quality``;
     ``mask_state``; ``model_name``, ``model_version``, ``model_hash``, ``features_version``.
 
@@ -77,6 +78,7 @@ def predict(
     known = np.all(np.isfinite(probabilities), axis=1)
     codes = np.full(features.height, NO_DATA_CODE, dtype=np.int64)
     codes[known] = probabilities[known].argmax(axis=1)
+    raw_codes = codes
     if clean_up is not None and features.height:
         timestamps_s = features["timestamp_s"].cast(pl.Float64).to_numpy()
         codes = clean_up_bouts(codes, timestamps_s, clean_up)
@@ -84,10 +86,10 @@ def predict(
         probabilities = agree_with_labels(probabilities, np.where(known, codes, NO_DATA_CODE))
 
     names = np.array([*model.labels, NO_DATA], dtype=object)
-    behavior = pl.Series("behavior", names[codes].tolist(), dtype=pl.String)
     return features.select(
         *KEY_COLUMNS,
-        behavior,
+        pl.Series("behavior", names[codes].tolist(), dtype=pl.String),
+        pl.Series("behavior_raw", names[raw_codes].tolist(), dtype=pl.String),
         *(
             pl.Series(probability_column(label), probabilities[:, k], dtype=pl.Float64).fill_nan(
                 None

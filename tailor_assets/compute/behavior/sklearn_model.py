@@ -1,52 +1,34 @@
 """A trained scikit-learn classifier as a behaviour model.
 
-On disk it is two files: ``<name>.joblib`` with the fitted estimator, and ``<name>.json`` with its
-description: name, version, features_version, feature_columns, labels, sha256 of the first file.
-
-A joblib file is a program: whoever can write it can run anything here. So a file is loaded only if
-it is byte for byte the one its description was written for, and both must come from a folder that
-operators alone can write, never from a user's Drive.
+On disk it is a folder: ``model.skops`` with the fitted estimator, ``model.json`` with its
+description (``training/model_description.py``), and ``evaluation.json``. A file is loaded only if it
+is byte for byte the one its description was written for and holds nothing but what
+``training/skops_file.py`` lists.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from tailor_assets.compute.behavior.bouts import NO_DATA
+from tailor_assets.compute.behavior.training.estimators import one_thread
+from tailor_assets.compute.behavior.training.labelled_data import stretches_of
+from tailor_assets.compute.behavior.training.model_description import (
+    ModelDescription,
+    check_libraries,
+    libraries_here,
+    read_description,
+)
+from tailor_assets.compute.behavior.training.skops_file import read_estimator, write_estimator
 from tailor_assets.compute.errors import PermanentProblem
 
 ROWS_AT_ONCE = 65_536  # bounds the copy of the features that the estimator is given
-
-
-class ModelDescription(BaseModel):
-    """What ``<name>.json`` holds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(min_length=1)
-    version: str = Field(min_length=1)
-    features_version: str = Field(min_length=1)
-    feature_columns: tuple[str, ...] = Field(min_length=1)
-    labels: tuple[str, ...] = Field(min_length=2)
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-
-    @field_validator("labels", "feature_columns")
-    @classmethod
-    def _distinct(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(values)) != len(values):
-            raise ValueError("names one thing twice")
-        if NO_DATA in values:
-            raise ValueError(f"must not hold '{NO_DATA}', which no model may predict")
-        return values
+MODEL_FILE, DESCRIPTION_FILE = "model.skops", "model.json"
 
 
 class SklearnModel:
@@ -54,140 +36,122 @@ class SklearnModel:
 
     def __init__(self, description: ModelDescription, estimator: Any) -> None:
         """estimator: fitted, with predict_proba; its classes_ are the description's labels."""
-        self._description = description
+        self.description = description
         self._estimator = estimator
         self._order = _check_estimator(description, estimator)
 
     @classmethod
-    def load(cls, path: Path) -> SklearnModel:
-        """Read ``<name>.joblib`` and ``<name>.json`` beside it.
+    def load(cls, folder: Path) -> SklearnModel:
+        """Read ``model.skops`` and ``model.json`` of a folder.
 
         Raises PermanentProblem, in one sentence, when either is missing or damaged, when they do
-        not belong together, when the file was made by another version of scikit-learn, and when
-        the estimator is not what the description says.
+        not belong together, when the model was made by another version of scikit-learn, and when
+        the file holds anything but a classifier that is what the description says.
         """
-        path = Path(path)
-        description = _read_description(path.with_suffix(".json"))
+        folder = Path(folder)
+        description = read_description(folder / DESCRIPTION_FILE)
+        path = folder / MODEL_FILE
         try:
             content_hash = _sha256(path)
         except OSError as error:
             raise PermanentProblem(
-                f"The behaviour model {path.name} cannot be read ({error.strerror}); put the file "
-                "in its place or choose another model."
+                f"The behaviour model {path} cannot be read ({error.strerror}); choose another "
+                "version, or train it again."
             ) from error
         if content_hash != description.sha256:
             raise PermanentProblem(
-                f"The behaviour model {path.name} is not the file its description was written for "
-                "(its sha256 differs), so it is not loaded; save the model again."
+                f"The behaviour model {path} is not the file its description was written for (its "
+                "sha256 differs), so it is not loaded; train it again."
             )
-        return cls(description, _load_estimator(path))
+        check_libraries(description)
+        with warnings.catch_warnings():
+            # Its libraries are those of here, as has just been seen.
+            warnings.simplefilter("ignore")
+            estimator = read_estimator(path)
+        return cls(description, estimator)
 
-    def save(self, path: Path) -> SklearnModel:
-        """Write the two files, the description last, and return the model as it will be loaded."""
-        import joblib
-
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.partial")
-        try:
-            joblib.dump(self._estimator, temporary, compress=3)
-            description = self._description.model_copy(update={"sha256": _sha256(temporary)})
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        beside = path.with_suffix(".json")
-        temporary = beside.with_name(f".{beside.name}.partial")
-        temporary.write_text(description.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, beside)
+    def save(self, folder: Path) -> SklearnModel:
+        """Write the two files into a folder that is there; return the model as it will be loaded."""
+        path = Path(folder) / MODEL_FILE
+        write_estimator(self._estimator, path)
+        description = self.description.model_copy(
+            update={"sha256": _sha256(path), "libraries": libraries_here()}
+        )
+        (Path(folder) / DESCRIPTION_FILE).write_text(
+            description.model_dump_json(indent=1) + "\n", encoding="utf-8"
+        )
         return SklearnModel(description, self._estimator)
 
     @property
     def name(self) -> str:
-        return self._description.name
+        return self.description.name
 
     @property
     def version(self) -> str:
-        return self._description.version
+        return str(self.description.version)
 
     @property
     def hash(self) -> str:
-        """sha256 of the model's file."""
-        return self._description.sha256
+        """sha256 of all that decides its answers: estimator, columns, calibration, smoothing."""
+        return self.description.hash
 
     @property
     def labels(self) -> tuple[str, ...]:
-        return self._description.labels
+        return self.description.labels
 
     @property
     def feature_columns(self) -> tuple[str, ...]:
-        return self._description.feature_columns
+        return self.description.feature_columns
 
     @property
     def features_version(self) -> str | None:
-        return self._description.features_version
+        return self.description.features_version
 
     def predict_proba(self, features: pl.DataFrame) -> np.ndarray:
         """float64 [rows, labels], in the order of ``labels``; NaN where it cannot say.
 
-        Empty cells reach the estimator as NaN if it can take them; otherwise such rows are NaN.
+        Empty cells reach the estimator as NaN if it can take them; otherwise such rows are NaN. A
+        row without the animal is NaN, and smoothing does not pass over it.
         """
-        columns = [pl.col(name).cast(pl.Float64).fill_null(np.nan) for name in self.feature_columns]
+        columns = [
+            pl.col(name).cast(pl.Float64).fill_null(np.nan).cast(pl.Float32)
+            for name in self.feature_columns
+        ]
         probabilities = np.full((features.height, len(self.labels)), np.nan)
         takes_missing = _takes_missing_values(self._estimator)
+        answerable = _has_animal(features)
         for first in range(0, features.height, ROWS_AT_ONCE):
             part = features.slice(first, ROWS_AT_ONCE).select(columns).to_numpy()
-            rows = np.arange(first, first + len(part))
+            rows = first + np.flatnonzero(answerable[first : first + ROWS_AT_ONCE])
+            part = part[rows - first].astype(np.float64)
             if not takes_missing:
                 complete = np.all(np.isfinite(part), axis=1)
                 part, rows = part[complete], rows[complete]
             if rows.size:
-                with warnings.catch_warnings():
+                with warnings.catch_warnings(), one_thread():
                     # Fitted on a named table, asked with a bare matrix in the checked order.
                     warnings.filterwarnings("ignore", "X does not have valid feature names")
                     probabilities[rows] = self._estimator.predict_proba(part)[:, self._order]
+        return self._finish(probabilities, features)
+
+    def _finish(self, probabilities: np.ndarray, features: pl.DataFrame) -> np.ndarray:
+        rows = np.flatnonzero(np.isfinite(probabilities).all(axis=1))
+        calibrated = self.description.calibration.apply(probabilities[rows])
+        if self.description.smoothing.method != "none":
+            timestamps_s = features["timestamp_s"].cast(pl.Float64).to_numpy()
+            calibrated = self.description.smoothing.apply(
+                calibrated, timestamps_s[rows], stretches_of(rows, timestamps_s)
+            )
+        probabilities[rows] = calibrated
         return probabilities
 
 
-def _read_description(path: Path) -> ModelDescription:
-    try:
-        return ModelDescription.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise PermanentProblem(
-            f"The behaviour model has no description {path.name} ({error.strerror}); save the "
-            "model together with its description."
-        ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "content"
-        raise PermanentProblem(
-            f"The description {path.name} of a behaviour model has a bad {where} "
-            f"({first['msg']}); save the model together with its description."
-        ) from error
-    except ValueError as error:
-        raise PermanentProblem(
-            f"The description {path.name} of a behaviour model is not JSON ({error}); save the "
-            "model together with its description."
-        ) from error
-
-
-def _load_estimator(path: Path) -> Any:
-    import joblib
-    from sklearn.exceptions import InconsistentVersionWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", InconsistentVersionWarning)
-        try:
-            return joblib.load(path)
-        except InconsistentVersionWarning as error:
-            raise PermanentProblem(
-                f"The behaviour model {path.name} was trained with scikit-learn "
-                f"{error.original_sklearn_version} and this is {error.current_sklearn_version}, "
-                "where it may answer differently; train it again here."
-            ) from error
-        except Exception as error:  # a damaged pickle can raise anything
-            raise PermanentProblem(
-                f"The behaviour model {path.name} cannot be loaded ({type(error).__name__}: "
-                f"{error}); save the model again."
-            ) from error
+def _has_animal(features: pl.DataFrame) -> np.ndarray:
+    """bool [rows]; a table that does not say has it everywhere."""
+    if "mask_quality" not in features.columns:
+        return np.ones(features.height, dtype=bool)
+    quality = features["mask_quality"].cast(pl.Float64).fill_null(0.0).fill_nan(0.0)
+    return np.asarray(quality.to_numpy() > 0)
 
 
 def _check_estimator(description: ModelDescription, estimator: Any) -> list[int]:
@@ -196,13 +160,13 @@ def _check_estimator(description: ModelDescription, estimator: Any) -> list[int]
     if not hasattr(estimator, "predict_proba") or not hasattr(estimator, "classes_"):
         raise PermanentProblem(
             f"{who} is no fitted classifier with probabilities but a "
-            f"{type(estimator).__name__}; save one that has predict_proba."
+            f"{type(estimator).__name__}; train one that has predict_proba."
         )
     classes = [str(label) for label in estimator.classes_]
     if sorted(classes) != sorted(description.labels):
         raise PermanentProblem(
             f"{who} was trained for the labels {', '.join(classes)} and its description says "
-            f"{', '.join(description.labels)}; correct the description."
+            f"{', '.join(description.labels)}; train it again."
         )
     expected = getattr(estimator, "n_features_in_", len(description.feature_columns))
     names = getattr(estimator, "feature_names_in_", description.feature_columns)
@@ -211,15 +175,26 @@ def _check_estimator(description: ModelDescription, estimator: Any) -> list[int]
     ):
         raise PermanentProblem(
             f"{who} was trained on other features ({expected}) than its description names "
-            f"({len(description.feature_columns)}), or in another order; correct the description."
+            f"({len(description.feature_columns)}), or in another order; train it again."
         )
+    for part, size in (
+        (description.calibration.curves, len(classes)),
+        (description.smoothing.rates_per_s, len(classes)),
+    ):
+        if part and len(part) != size:
+            raise PermanentProblem(
+                f"{who} has a calibration or smoothing for {len(part)} labels and "
+                f"{size} labels; train it again."
+            )
     return [classes.index(label) for label in description.labels]
 
 
 def _takes_missing_values(estimator: Any) -> bool:
     from sklearn.utils import get_tags
 
-    return bool(get_tags(estimator).input_tags.allow_nan)
+    # Of a pipeline the first step meets the missing values, and may fill them.
+    first = estimator.steps[0][1] if hasattr(estimator, "steps") else estimator
+    return bool(get_tags(first).input_tags.allow_nan)
 
 
 def _sha256(path: Path) -> str:

@@ -1,0 +1,149 @@
+"""What a model is made by, and the model as it comes out: estimator, calibration, smoothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from tailor_assets.compute.behavior.training.calibration import (
+    Calibration,
+    CalibrationMethod,
+    fit_calibration,
+)
+from tailor_assets.compute.behavior.training.estimators import (
+    EstimatorKind,
+    fit_estimator,
+    make_estimator,
+    predict_probabilities,
+)
+from tailor_assets.compute.behavior.training.folds import (
+    BLOCKS,
+    PURGE_S,
+    Fold,
+    contiguous_blocks,
+    videos_in_folds,
+)
+from tailor_assets.compute.behavior.training.labelled_data import LabelledData, widest_window_s
+from tailor_assets.compute.behavior.training.smoothing import (
+    Smoothing,
+    SmoothingMethod,
+    fit_smoothing,
+)
+from tailor_assets.compute.errors import PermanentProblem
+
+_CALIBRATION_FOLDS = 3
+
+
+class Recipe(BaseModel):
+    """All that decides a model, but for the data. ``columns`` are the features it is given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    estimator: EstimatorKind = "hist_gradient_boosting"
+    calibration: CalibrationMethod = "sigmoid"
+    smoothing: SmoothingMethod = "none"
+    seed: int = 0
+    columns: tuple[str, ...] = Field(min_length=1)
+
+    @property
+    def purge_s(self) -> float:
+        """Seconds left out beside a block of time: as far as the features look, 2 s at least."""
+        return max(PURGE_S, widest_window_s(self.columns))
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """A trained model. ``estimator`` is of scikit-learn, its classes are words of ``labels``."""
+
+    recipe: Recipe
+    labels: tuple[str, ...]
+    estimator: Any
+    calibration: Calibration
+    smoothing: Smoothing
+
+    def raw(self, data: LabelledData, rows: np.ndarray) -> np.ndarray:
+        """What the estimator alone says: float64 [rows, labels]."""
+        return _raw(self.estimator, self.labels, data.matrix(rows, self.recipe.columns))
+
+    def finish(self, raw: np.ndarray, data: LabelledData, rows: np.ndarray) -> np.ndarray:
+        """Calibrated and smoothed: float64 [rows, labels]. Rows left out break a stretch."""
+        stretches = data.stretches[rows] + np.concatenate([[0], np.cumsum(np.diff(rows) > 1)])
+        return self.smoothing.apply(self.calibration.apply(raw), data.timestamps_s[rows], stretches)
+
+
+def fit_model(
+    data: LabelledData, rows: np.ndarray, recipe: Recipe, *, finish: bool = True
+) -> FittedModel:
+    """Train on these rows of the data; ``finish`` False leaves out calibration and smoothing.
+
+    The calibration is fitted on what models trained without a video (or a block of time, where
+    there is one video) said of it. Raises PermanentProblem for rows of fewer than two classes.
+    """
+    labels = np.array(data.labels)
+    codes = data.codes[rows]
+    if np.unique(codes).size < 2:
+        raise PermanentProblem(
+            f"Without the videos it is tested with, only {labels[codes[0]]!r} is left to train with: "
+            "label every behaviour in two videos or more."
+        )
+    matrix = data.matrix(rows, recipe.columns)
+    calibration, smoothing = Calibration(), Smoothing()
+    if finish and recipe.calibration != "none":
+        held_out, said = _held_out(data, rows, recipe, matrix)
+        calibration = fit_calibration(recipe.calibration, said, codes[held_out])
+    if finish:
+        smoothing = fit_smoothing(
+            recipe.smoothing,
+            codes,
+            data.timestamps_s[rows],
+            data.stretches[rows] + np.concatenate([[0], np.cumsum(np.diff(rows) > 1)]),
+            len(data.labels),
+            even_prior=calibration.method == "none",
+        )
+    estimator = fit_estimator(make_estimator(recipe.estimator, recipe.seed), matrix, labels[codes])
+    return FittedModel(recipe, data.labels, estimator, calibration, smoothing)
+
+
+def _held_out(
+    data: LabelledData, rows: np.ndarray, recipe: Recipe, matrix: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places in ``rows`` and what models said of them that were trained without their videos."""
+    labels = np.array(data.labels)
+    codes = data.codes[rows]
+    places, said = [], []
+    for fold in _calibration_folds(data, rows, recipe):
+        if np.unique(codes[fold.train]).size < 2:
+            continue  # nothing can be learnt there, and so nothing of what it would say
+        estimator = fit_estimator(
+            make_estimator(recipe.estimator, recipe.seed),
+            matrix[fold.train],
+            labels[codes[fold.train]],
+        )
+        places.append(fold.test)
+        said.append(_raw(estimator, data.labels, matrix[fold.test]))
+    if not places:
+        raise PermanentProblem(
+            "There are too few labels to calibrate with: label every behaviour in two videos or "
+            "more, or train with the calibration `none`."
+        )
+    return np.concatenate(places), np.concatenate(said)
+
+
+def _calibration_folds(data: LabelledData, rows: np.ndarray, recipe: Recipe) -> Sequence[Fold]:
+    videos = data.video[rows]
+    if np.unique(videos).size > 1:
+        return list(videos_in_folds(videos, _CALIBRATION_FOLDS))
+    return list(contiguous_blocks(data.timestamps_s[rows], BLOCKS, recipe.purge_s))
+
+
+def _raw(estimator: Any, labels: tuple[str, ...], matrix: np.ndarray) -> np.ndarray:
+    """A class that the estimator was never shown has probability 0."""
+    said = predict_probabilities(estimator, matrix)
+    probabilities = np.zeros((len(matrix), len(labels)))
+    for column, label in enumerate(estimator.classes_):
+        probabilities[:, labels.index(str(label))] = said[:, column]
+    return probabilities
