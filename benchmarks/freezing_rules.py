@@ -3,10 +3,15 @@
     python -m benchmarks.freezing_rules [path of behaviordepot_demo1.csv]
 
 The recording is BehaviorDEPOT's demo 1: 6000 frames at 50 fps, 32 px/cm, eight tracked body parts,
-no video. An outline is drawn around the body parts (nose, ears, legs, tail base, mid-back), and its
-centroid, length and motion are what the rules see, at 50 fps and at slower sampling. Beside it
-stands that program's own output, which had the body parts themselves and all 50 frames a second.
-The thresholds are as published; how jitter and turning are measured was worked out with this
+no video. First the rule on the tracked points themselves (``freezing_rule``, published defaults,
+untrained), at slower sampling, with noise added to the points, and in another scale; its numbers
+and smoothing are as published, and of the program's ways of measuring speed the released one was
+taken because it agrees best with that program's own output, which is no person's label.
+
+For the rules on masks, an outline is drawn around the body parts (nose, ears, legs, tail base,
+mid-back), and its centroid, length and motion are what they see, at 50 fps and at slower sampling.
+Beside it stands that program's own output, which had the body parts themselves and all 50 frames a
+second. The thresholds are as published; how jitter and turning are measured was worked out with this
 recording in view. One recording of one mouse: an indication, and a hopeful one, not a validation.
 """
 
@@ -19,6 +24,10 @@ import polars as pl
 
 from tailor_assets.compute.behavior.behavior_model import predict
 from tailor_assets.compute.behavior.behavior_rules import RuleSet
+from tailor_assets.compute.behavior.freezing_rule import FREEZING, FreezingRule
+from tailor_assets.compute.keypoints.point_features import keypoint_features
+from tailor_assets.compute.keypoints.reading import read_points
+from tailor_assets.compute.keypoints.tracked_points import TrackedPoints
 
 FPS = 50.0
 PX_PER_CM = 32.0
@@ -85,12 +94,57 @@ def freezing_f1(features: pl.DataFrame, tracks: pl.DataFrame) -> float:
     return f1((predictions["behavior"] == "freezing").to_numpy(), person)
 
 
+def rule_on_points(
+    points: TrackedPoints, stride: int, noise_px: float, speed_of: str
+) -> np.ndarray:
+    """Freezing by the rule on every ``stride``-th frame, with normal noise on every coordinate."""
+    rng = np.random.default_rng(1)
+    x, y = (
+        values[::stride] + rng.normal(0, noise_px, values[::stride].shape)
+        for values in (points.x, points.y)
+    )
+    fewer = TrackedPoints(
+        points.parts,
+        x,
+        y,
+        points.likelihood[::stride],
+        points.source_frame[::stride],
+        points.timestamp_s[::stride],
+    )
+    features = keypoint_features(fewer, px_per_cm=PX_PER_CM, windows_s=())
+    labels = FreezingRule(speed_of=speed_of).label(features)
+    return (labels["behavior"] == FREEZING).to_numpy()
+
+
+def print_rule_on_points(path: Path, person: np.ndarray, program: np.ndarray) -> None:
+    """Print the rule's F1 against the person, and how far it agrees with the program it is of."""
+    points = read_points(path, fps=FPS)
+    for speed_of in ("head and rear back", "mid-back"):
+        found = rule_on_points(points, 1, 0.0, speed_of)
+        print(
+            f"the rule on points, speed of {speed_of:20} F1 {f1(found, person):.3f}   beside "
+            f"BehaviorDEPOT's own output {f1(found, program):.3f}"
+        )
+    print("the same, speed of head and rear back, with noise of")
+    levels = (0.0, 0.3, 0.6, 1.0, 2.0)
+    print(" " * 26 + "".join(f"{level:6.1f} px" for level in levels))
+    for stride in (1, 2, 3, 5, 10, 17):
+        scores = [
+            f1(rule_on_points(points, stride, level, "head and rear back"), person[::stride])
+            for level in levels
+        ]
+        print(f"{FPS / stride:22.1f} fps" + "".join(f"{score:9.3f}" for score in scores))
+    print()
+
+
 def main() -> None:
     """Print the table."""
-    tracks = pl.read_csv(Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_CSV)
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_CSV
+    tracks = pl.read_csv(path)
     person = tracks["freezing_human"].to_numpy() == 1
     program = tracks["freezing_behaviordepot"].to_numpy() == 1
     print(f"BehaviorDEPOT's own output, 50 fps     F1 {f1(program, person):.3f}")
+    print_rule_on_points(path, person, program)
     print("the rules on an outline:     px/cm known    scale from the body's length")
     for stride in (1, 2, 5, 10, 17):
         features = outline_features(tracks, stride)

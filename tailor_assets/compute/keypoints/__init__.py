@@ -1,0 +1,1 @@
+"""Points tracked by DeepLabCut, SLEAP or another program: reading, cleaning, and features of them."""
