@@ -57,6 +57,7 @@ benchmarks: $(VENV)/.installed-dev $(SAM2)/.installed ## side by side with the n
 	$(BIN)/python -m benchmarks.mask_quality
 	$(BIN)/python -m benchmarks.freezing_rules
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.overlay
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.gpu_idle
 	$(BIN)/python -m benchmarks.drive_transfers

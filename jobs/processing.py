@@ -17,6 +17,7 @@ process_video = dg.define_asset_job(
         "features",
         "predictions",
         "flags",
+        "report",
         "published_results",
     ),
     executor_def=leased_executor,
@@ -27,7 +28,9 @@ process_video = dg.define_asset_job(
 
 rescore_video = dg.define_asset_job(
     "rescore_video",
-    selection=dg.AssetSelection.assets("features", "predictions", "flags", "published_results"),
+    selection=dg.AssetSelection.assets(
+        "features", "predictions", "flags", "report", "published_results"
+    ),
     executor_def=leased_executor,
     description="Features, behaviour and flags again from the masks that are there; needs no GPU.",
     tags={QUEUE_TAG: "cpu"},
@@ -35,8 +38,8 @@ rescore_video = dg.define_asset_job(
 
 publish_frames = dg.define_asset_job(
     "publish_frames",
-    selection=dg.AssetSelection.assets("published_frames"),
+    selection=dg.AssetSelection.assets("overlay_video", "published_overlay", "published_frames"),
     executor_def=leased_executor,
-    description="All frames of a video into the Drive, when nothing more urgent waits.",
+    description="All frames of a video, and its overlay, into the Drive, when nothing urgent waits.",
     tags={QUEUE_TAG: "cpu", PRIORITY_TAG: str(LOW)},
 )

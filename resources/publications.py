@@ -21,7 +21,7 @@ from tailor_assets.compute.errors import PermanentProblem
 
 # Artifacts whose versions a results folder names; the reconciler compares by them.
 RESULTS_ARE_MADE_FROM = (
-    "video", "frames", "prompts", "masks", "features", "predictions", "flags",
+    "video", "frames", "prompts", "masks", "features", "predictions", "flags", "report",
 )  # fmt: skip
 
 publications_table = sa.Table(

@@ -39,9 +39,12 @@ VIDEO_TAG = "tailor/video"
 # A run key's last word -> the assets to make, where it is not the whole job. The wider comes first.
 _SCOPES = {
     "frames": (
-        "frames", "prompts", "masks", "features", "predictions", "flags", "published_results",
+        "frames", "prompts", "masks", "features", "predictions", "flags", "report",
+        "published_results",
     ),
-    "prompts": ("prompts", "masks", "features", "predictions", "flags", "published_results"),
+    "prompts": (
+        "prompts", "masks", "features", "predictions", "flags", "report", "published_results",
+    ),
 }  # fmt: skip
 
 

@@ -20,8 +20,16 @@ from tailor_assets.compute.errors import PermanentProblem
 
 # So long where nobody can tell whether there is room.
 _PATIENCE = timedelta(hours=1)
-_JOBS = {"results": process_video.name, "frames": publish_frames.name}
-_ASSETS = {"results": "published_results", "frames": "published_frames"}
+_JOBS = {
+    "results": process_video.name,
+    "frames": publish_frames.name,
+    "overlay": publish_frames.name,
+}
+_ASSETS = {
+    "results": "published_results",
+    "frames": "published_frames",
+    "overlay": "published_overlay",
+}
 
 
 @dg.sensor(
@@ -114,7 +122,7 @@ def _request(row: VideoRow, one: ParkedPublication) -> JobRequest:
         partition_key=one.partition_key,
         tenant=row.tenant,
         queue="cpu",
-        priority=LOW if one.what == "frames" else NORMAL,
+        priority=NORMAL if one.what == "results" else LOW,
         assets=(_ASSETS[one.what],),
         tags={TENANT_TAG: row.tenant, VIDEO_TAG: row.folder_name},
     )

@@ -10,7 +10,7 @@ from run_queue.usage import metered
 from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once, link
 from tailor_assets.partitions import videos
 from tailor_assets.publication_claim import publication
-from tailor_assets.publishing import publish, result_files
+from tailor_assets.publishing import outdated_overlay, publish, result_files
 from tailor_assets.version import TAILOR_VERSION
 
 CODE_VERSION = "1"
@@ -30,7 +30,7 @@ def published_results(
     registry: VideoRegistry,
     store: ArtifactStore,
 ) -> dg.MaterializeResult:
-    """``tailor/results/<video-name>/``: masks, tables, flags, the flagged frames and a manifest.
+    """``tailor/results/<video-name>/``: masks, tables, report, flagged frames and a manifest.
 
     Uploaded in parallel, each file's checksum compared with what arrived; the manifest comes last,
     so a results folder is complete or has none. What is already there and right is left alone.
@@ -69,6 +69,8 @@ def published_results(
                     "segmenter": records["masks"].details["segmenter"],
                     "features_version": records["features"].details["features_version"],
                     "model": records["predictions"].details["model"],
+                    "px_per_cm": records["prompts"].details["px_per_cm"],
+                    "seconds_window": records["flags"].details["seconds_window"],
                     "summary": records["flags"].details["summary"],
                     "versions": {name: record.version for name, record in records.items()},
                 },
@@ -76,7 +78,11 @@ def published_results(
                     "run_id": context.run.run_id,
                     "segmentation_seconds": records["masks"].details["seconds"],
                 },
-                files_before=list((before.details if before else {}).get("files", [])),
+                files_before=[
+                    *(before.details if before else {}).get("files", []),
+                    # It would show what these results no longer say.
+                    *outdated_overlay(store, key, row.results_name),
+                ],
                 fence=fence,
                 log=context.log,
             )  # fmt: skip

@@ -17,6 +17,7 @@ from resources.artifact_store import ArtifactStore
 from resources.drive import Drive, DriveFull, DriveMustWait, DriveUnavailable, Fence, PublishedFile
 from resources.video_registry import VideoRow
 from tailor_assets.compute.checksum import file_md5
+from tailor_assets.compute.csv_text import write_csv
 from tailor_assets.progress import LogProgress
 
 MANIFEST = "manifest.json"
@@ -53,13 +54,26 @@ def result_files(
     with ExitStack() as stack:
         files = {f"{name}.npz": stack.enter_context(store.local(key, "masks.npz"))}
         for artifact, file_name in tables.items():
-            # Missing values are empty cells; numbers have all the digits it takes to read them back.
             path = csvs / f"{artifact}.csv"
-            store.read_table(key, artifact).write_csv(path, null_value="")
+            write_csv(store.read_table(key, artifact), path)
             files[file_name] = path
+        files[f"{name}_report.html"] = stack.enter_context(store.local(key, "report.html"))
         watch = stack.enter_context(store.local(key, "watch"))
         files |= {f"watch/{path.name}": path for path in sorted(watch.glob("*.jpg"))}
         yield files
+
+
+def overlay_name(results_name: str) -> str:
+    """Name of the overlay video in a results folder."""
+    return f"{results_name}_overlay.mp4"
+
+
+def outdated_overlay(store: ArtifactStore, key: str, name: str) -> list[str]:
+    """The overlay video's name where the one in the Drive, if any, is of other results than these."""
+    published, flags = store.record(key, "published_overlay"), store.record(key, "flags")
+    if published and flags and published.made_from.get("flags") == flags.version:
+        return []
+    return [overlay_name(name)]
 
 
 def publish(
@@ -153,6 +167,34 @@ def publish_folder(
         uploaded=len(wrong),
         kept=len(files) - len(wrong),
         removed=len(stale),
+        seconds=round(time.monotonic() - start, 3),
+        identity=_identity(sums),
+    )
+
+
+def publish_one(
+    drive: Drive,
+    row: VideoRow,
+    name: str,
+    path: Path,
+    *,
+    fence: Fence,
+    log: dg.DagsterLogManager,
+) -> PublishReport:
+    """Put one file beside the others of a results folder; one that is there and right stays.
+
+    Raises dagster.Failure (retried) when it does not arrive as it was sent.
+    """
+    start = time.monotonic()
+    files = {name: path}
+    sums = _checksums(files)
+    wrong = _differing(sums, drive.published(row.tenant, row.results_name))
+    _send_all(drive, row, files, sums, wrong, fence, log)
+    return PublishReport(
+        names=[name],
+        uploaded=len(wrong),
+        kept=1 - len(wrong),
+        removed=0,
         seconds=round(time.monotonic() - start, 3),
         identity=_identity(sums),
     )

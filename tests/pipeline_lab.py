@@ -19,11 +19,14 @@ from resources.video_registry import VideoRegistry, VideoRow
 from tailor_assets.features import features
 from tailor_assets.frames import frames
 from tailor_assets.masks import masks
+from tailor_assets.overlay_video import overlay_video
 from tailor_assets.partitions import partition_key, results_name
 from tailor_assets.predictions_and_flags import predictions_and_flags
 from tailor_assets.prompts import prompts
 from tailor_assets.published_frames import published_frames
+from tailor_assets.published_overlay import published_overlay
 from tailor_assets.published_results import published_results
+from tailor_assets.report import report
 from tailor_assets.video import video
 
 ASSETS = [
@@ -33,11 +36,15 @@ ASSETS = [
     masks,
     features,
     predictions_and_flags,
+    report,
+    overlay_video,
     published_results,
     published_frames,
+    published_overlay,
 ]
 CHAIN = (
-    "video", "frames", "prompts", "masks", "features", "predictions", "flags", "published_results",
+    "video", "frames", "prompts", "masks", "features", "predictions", "flags", "report",
+    "published_results",
 )  # fmt: skip
 FROM_PROMPTS = CHAIN[2:]
 

@@ -88,6 +88,7 @@ def test_a_video_becomes_results_that_are_as_the_manifest_says(
         "day 1_prediction.csv",
         "day 1_flags_predonly.csv",
         "day 1_flags_predonly_summary.csv",
+        "day 1_report.html",
         "manifest.json",
     }
     assert manifest["partition"] == key
@@ -397,7 +398,7 @@ def test_an_asset_refuses_what_is_missing_upstream(lab: Lab, small_clip: Path) -
 def test_an_asset_refuses_what_is_outdated_upstream(copied: tuple[Lab, str]) -> None:
     lab, key = copied
     assert lab.run(key, ["frames"], {"frames": {"stride": 9}}).success
-    for asset in ("features", "predictions", "flags", "published_results"):
+    for asset in ("features", "predictions", "flags", "report", "published_results"):
         outcome = lab.run(key, [asset])
         assert not outcome.is_retried, asset
         assert "earlier 'frames'" in outcome.sentence, asset
@@ -479,7 +480,7 @@ def three(copied: tuple[Lab, str], small_clip: Path) -> tuple[Lab, list[str]]:
         shutil.copytree(str(lab.store.folder(first)), str(lab.store.folder(key)))
         keys.append(key)
     for key in keys:
-        for name in ("predictions", "flags", "published_results"):
+        for name in ("predictions", "flags", "report", "published_results"):
             lab.store.path(key, f"{name}.json").unlink()
     return lab, keys
 
@@ -552,7 +553,7 @@ def test_changed_results_remove_stale_files_and_keep_peoples_own(
     watched = {path.name for path in (folder / "watch").iterdir()}
     outcome = lab.run(
         key,
-        ["flags", "published_results"],
+        ["flags", "report", "published_results"],
         {"predictions_and_flags": {"seconds_window": 0.2}},
     )
     assert outcome.success, outcome.sentence
@@ -577,7 +578,7 @@ def test_a_store_that_was_lost_still_removes_what_the_manifest_names(
     folder = lab.results("anna", "day 1")
     before = set(tree(folder))
     changed = {"predictions_and_flags": {"seconds_window": 0.2}}
-    assert lab.run(key, ["flags", "published_results"], changed).success
+    assert lab.run(key, ["flags", "report", "published_results"], changed).success
     manifest = json.loads((folder / "manifest.json").read_text())
     assert set(tree(folder)) == {*manifest["files"], "manifest.json"}
     assert set(tree(folder)) < before

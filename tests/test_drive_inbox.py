@@ -24,7 +24,8 @@ from sensors.drive_inbox import drive_inbox
 SUCCESS, FAILURE = dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE
 STARTED = dg.DagsterRunStatus.STARTED
 FROM_FRAMES = {
-    "frames", "prompts", "masks", "features", "predictions", "flags", "published_results",
+    "frames", "prompts", "masks", "features", "predictions", "flags", "report",
+    "published_results",
 }  # fmt: skip
 FROM_PROMPTS = FROM_FRAMES - {"frames"}
 

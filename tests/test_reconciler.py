@@ -50,7 +50,7 @@ VIDEO = VideoRow(
     KEY, "anna", "folder", "day 1", "day 1", "admitted",
     file_id="file", checksum="sum", run_key=RUN_KEY, admitted_at=ago(minutes=30),
 )  # fmt: skip
-UPSTREAM = ("video", "frames", "prompts", "masks", "features", "predictions", "flags")
+UPSTREAM = ("video", "frames", "prompts", "masks", "features", "predictions", "flags", "report")
 
 
 @pytest.fixture
@@ -256,6 +256,7 @@ def make(look: Look, artifact: str, *, run_id: str, problem: str | None = None) 
     before = {
         "published_results": UPSTREAM,
         "published_frames": ("frames",),
+        "published_overlay": ("flags",),
         "flags": ("predictions",),
     }.get(artifact, ())
     with look.store.making(KEY, artifact) as draft:
@@ -280,6 +281,7 @@ def processed(look: Look, *, published: bool, frames: bool, **job: object) -> st
     if published:
         make(look, "published_results", run_id="last")
     if frames:
+        make(look, "published_overlay", run_id="of the frames")
         make(look, "published_frames", run_id="of the frames")
     # Their ids are only names here; runs that are deleted are another test's.
     return job_id

@@ -87,12 +87,18 @@ def frames_that_did_not_follow(look: Look) -> list[str]:
         if not look.registry.publishes_frames(row.tenant):
             continue
         try:
-            frames = look.store.require(key, "frames")
+            frames, flags = look.store.require(key, "frames"), look.store.require(key, "flags")
             results = look.store.require(key, _RESULTS)
         except PermanentProblem:
             continue
         published = look.store.record(key, "published_frames")
-        if published is not None and published.made_from == {"frames": frames.version}:
+        overlay = look.store.record(key, "published_overlay")
+        if (
+            published is not None
+            and published.made_from == {"frames": frames.version}
+            and overlay is not None
+            and overlay.made_from.get("flags") == flags.version
+        ):
             continue
         # The key under which sensors/run_outcomes.py asks.
         request_key = f"frames:{results.run_id}"

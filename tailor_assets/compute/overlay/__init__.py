@@ -1,0 +1,1 @@
+"""The recording again, with what was found drawn on it."""

@@ -1,0 +1,1 @@
+"""A video's results on one page: figures, tables and where they come from."""
