@@ -1,0 +1,1 @@
+"""Many videos: measures per video, statistics per group, exports. docs/cohort.md."""
