@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from resources.database import engine_for, insert_for, metadata, storable
 from resources.publications import publications_table
+from resources.review_decisions import review_decisions_table
 from resources.settings import load_settings
 from tailor_assets.compute.errors import PermanentProblem
 
@@ -142,11 +143,8 @@ class VideoRegistry(dg.ConfigurableResource):
         """Delete what is known of a tenant and its videos."""
         of_tenant = sa.select(videos_table.c.partition_key).where(videos_table.c.tenant == tenant)
         with self._connect() as connection:
-            connection.execute(
-                sa.delete(publications_table).where(
-                    publications_table.c.partition_key.in_(of_tenant)
-                )
-            )
+            for table in (publications_table, review_decisions_table):
+                connection.execute(sa.delete(table).where(table.c.partition_key.in_(of_tenant)))
             for table in (videos_table, tenants_table):
                 connection.execute(sa.delete(table).where(table.c.tenant == tenant))
 

@@ -32,9 +32,19 @@ _CHECKS = {"predictions": "predictions_are_sound", "flags": "flags_match_predict
 class ScoringConfig(dg.Config):
     """How to score. What is not given comes from the template and the shipped rules."""
 
-    model: str | None = Field(default=None, description="Behaviour model, by name.")
+    model: str | None = Field(
+        default=None,
+        description="Behaviour model: rules, a name (its version in force), or name@version.",
+    )
     seconds_window: float | None = Field(
         default=None, gt=0, description="Total width of a review window in seconds."
+    )
+    uncertain_windows: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="Also windows for so many of the moments at most in which the model is unsure "
+        "for long and no label changes. They count in the flags' summary.",
     )
     fill_gaps_ms: float = Field(
         default=0.0, ge=0, description='First: close "no data" of at most this length.'
@@ -100,14 +110,22 @@ def predictions_and_flags(
                 if name not in selected:
                     continue
                 if name == "predictions":
-                    feature_set = read_prompts(store, key)[0].feature_set
-                    model = behavior_models.get(config.model, species=species_of(feature_set))
+                    template = read_prompts(store, key)[0]
+                    model = behavior_models.get(
+                        config.model or template.model, species=species_of(template.feature_set)
+                    )
                     clean_up = BoutCleanUp(
                         config.fill_gaps_ms, config.stitch_ms, config.min_bout_ms
                     )
                     made = make_predictions(store, key, model, clean_up, context.run.run_id)
                 else:
-                    made = make_flags(store, key, config.seconds_window, context.run.run_id)
+                    made = make_flags(
+                        store,
+                        key,
+                        config.seconds_window,
+                        context.run.run_id,
+                        uncertain_windows=config.uncertain_windows,
+                    )
                 yield from _report(context, name, key, made, alone)
                 if made.problem:
                     raise PermanentProblem(f"The {name} of {key} are refused: {made.problem}")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tailor_assets.compute.behavior.behavior_model import BehaviorModel
     from tailor_assets.compute.behavior.bouts import BoutCleanUp
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,17 @@ def make_predictions(
 
 
 def make_flags(
-    store: ArtifactStore, key: str, seconds_window: float | None, run_id: str
+    store: ArtifactStore,
+    key: str,
+    seconds_window: float | None,
+    run_id: str,
+    *,
+    uncertain_windows: int = 0,
 ) -> ScoredArtifact:
-    """Flags, their summary and ``watch/`` of one video; the template's window unless given."""
+    """Flags, their summary and ``watch/`` of one video; the template's window unless given.
+
+    ``uncertain_windows``: so many windows without a change at most (``review_flags``).
+    """
     from tailor_assets.compute.behavior.review_flags import (
         copy_flagged_frames,
         flag_predictions,
@@ -101,7 +109,7 @@ def make_flags(
     template, _, _ = read_prompts(store, key)
     window = seconds_window if seconds_window is not None else template.seconds_window
     table = store.read_table(key, "predictions")
-    flags = flag_predictions(table, seconds_window=window)
+    flags = flag_predictions(table, seconds_window=window, uncertain_windows=uncertain_windows)
     wanted = flagged_frame_numbers(flags)
     with store.making(key, "flags") as draft:
         with store.local_files(key, "frames", [f"{n:06d}.jpg" for n in wanted]) as folder:
@@ -113,9 +121,20 @@ def make_flags(
         flags.write_parquet(draft.path("flags.parquet"))
         pl.DataFrame([summary]).write_parquet(draft.path("flags_summary.parquet"))
         record = draft.commit(
-            version=version_of("flags", CODE_VERSION, predictions.version, frames.version, window),
+            version=version_of(
+                "flags",
+                CODE_VERSION,
+                predictions.version,
+                frames.version,
+                window,
+                uncertain_windows,
+            ),
             made_from={"predictions": predictions, "frames": frames},
-            details={"summary": summary, "seconds_window": window},
+            details={
+                "summary": summary,
+                "seconds_window": window,
+                "uncertain_windows": uncertain_windows,
+            },
             problem=problem,
             run_id=run_id,
         )

@@ -134,7 +134,9 @@ def test_losing_the_animal_is_a_change_and_the_first_row_is_none():
 def test_a_table_without_a_change_has_no_window(rows):
     table = at_rate(["still"] * rows, 10.0)
     flags = flag_predictions(table)
-    assert flags.columns == [*table.columns, "change_point", "flag_window", "flagged"]
+    assert flags.columns == [
+        *table.columns, "change_point", "flag_window", "flagged", "window_priority",
+    ]  # fmt: skip
     assert flags.height == rows
     assert flag_summary(flags, flagged_frames=0, effective_fps=None) == {
         "total_rows": rows,

@@ -9,6 +9,9 @@ Two steps, because the summary counts frames that were really copied:
 A change is the first row of a new label; the first row of the table follows nothing and is none;
 "no data" is a label like any other. Row i is in the window of change c when
 |t_i - t_c| <= seconds_window / 2 + 1 microsecond. Windows whose rows overlap or adjoin are one.
+
+Which window to look at first is said by ``review/ranking.py``. On demand there are windows without a
+change, too, where the model is unsure for long (``review/uncertain_stretches.py``).
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ import polars as pl
 
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.mask_state import MaskState
+from tailor_assets.compute.review.ranking import window_priorities
+from tailor_assets.compute.review.uncertain_stretches import uncertain_windows as unsure_moments
 
 DEFAULT_SECONDS_WINDOW = 3.0
 WINDOW_TOLERANCE_S = 1e-6  # a frame a rounding error away from the edge is inside
@@ -53,17 +58,24 @@ SUMMARY_KEYS = (
 
 
 def flag_predictions(
-    predictions: pl.DataFrame, *, seconds_window: float = DEFAULT_SECONDS_WINDOW
+    predictions: pl.DataFrame,
+    *,
+    seconds_window: float = DEFAULT_SECONDS_WINDOW,
+    uncertain_windows: int = 0,
 ) -> pl.DataFrame:
     """Mark the changes of behaviour and number the windows around them. O(n log n).
 
     predictions: a row per frame with at least ``timestamp_s`` (float64, strictly increasing),
     ``behavior`` (str) and ``mask_state`` (str; it flags nothing, the summary counts it).
-    seconds_window: total width of a window, in seconds.
+    Its ``probability_<label>`` and ``mask_quality`` rank the windows, where they are there.
+    seconds_window: total width of a window, in seconds. uncertain_windows: so many windows at most
+    where the model is unsure for long and no label changes; they have the numbers after those of the
+    changes, in time, and count as windows in the summary.
 
     Returns the same rows and columns, and after them ``change_point`` (int8, 1 on the first row of
-    a new label), ``flag_window`` (int64, windows numbered from 1 in time, 0 = none) and ``flagged``
-    (int8, 1 where the row is in a window).
+    a new label), ``flag_window`` (int64, windows numbered from 1 in time, 0 = none), ``flagged``
+    (int8, 1 where the row is in a window) and ``window_priority`` (float64, 0..1, how urgent it is
+    to look at the row's window, null outside of windows).
 
     Raises PermanentProblem when a column is missing or empty somewhere, when time does not
     increase, and when the width is not a length of time.
@@ -89,10 +101,20 @@ def flag_predictions(
     covered = np.cumsum(opened[:rows]) > 0
     begins = covered & ~np.concatenate([[False], covered[:-1]])[:rows]
     flag_window = np.where(covered, np.cumsum(begins), 0)
-    return predictions.with_columns(
+    if uncertain_windows > 0:
+        windows = int(flag_window.max()) if rows else 0
+        moments = unsure_moments(
+            predictions, covered, seconds_window=seconds_window, most=uncertain_windows
+        )
+        for number, (begin, end) in enumerate(moments, start=windows + 1):
+            flag_window[begin:end] = number
+    flags = predictions.with_columns(
         pl.Series("change_point", change_point.astype(np.int8)),
         pl.Series("flag_window", flag_window.astype(np.int64)),
-        pl.Series("flagged", covered.astype(np.int8)),
+        pl.Series("flagged", (flag_window > 0).astype(np.int8)),
+    )
+    return flags.with_columns(
+        pl.Series("window_priority", window_priorities(flags), dtype=pl.Float64, nan_to_null=True)
     )
 
 
