@@ -183,11 +183,11 @@ def tenants_at_their_limit(url: str) -> set[str]:
         today = _began(connection, list(quotas), midnight)
         month = _began(connection, list(quotas), midnight.replace(day=1))
         under_way = connection.execute(
-            sa.select(jobs_table.c.tenant, sa.func.count().label("count"))
+            sa.select(jobs_table.c.tenant, sa.func.count().label("running"))
             .where(jobs_table.c.state == "running", jobs_table.c.queue == "gpu")
             .group_by(jobs_table.c.tenant)
         ).all()
-    running = {row.tenant: row.count for row in under_way}
+    running = {row.tenant: row.running for row in under_way}
     return {
         tenant
         for tenant, quota in quotas.items()

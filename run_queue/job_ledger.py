@@ -368,7 +368,7 @@ def mark_cancelled(url: str, job_id: str, cause: str, *, over: str | None = None
     What is in Dagster's queue or running has to be cancelled there, and is noticed. ``over``: its
     last run, where that is known to be over, whatever the job's state says.
     """
-    waits = jobs_table.c.state.in_(("pending", "retrying"))
+    waits: sa.ColumnElement[bool] = jobs_table.c.state.in_(("pending", "retrying"))
     if over is not None:
         is_over = sa.and_(jobs_table.c.state.in_(UNFINISHED_STATES), jobs_table.c.run_id == over)
         waits = sa.or_(waits, is_over)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.model_cli import add_model_commands
 from tailor_assets.operator_cli import add_operator_commands
+from tailor_assets.review_cli import add_review_commands
 from tailor_assets.version import TAILOR_VERSION
 
 
@@ -65,6 +67,53 @@ def _parser() -> argparse.ArgumentParser:
     rescore.add_argument("--model", help="behaviour model, by name [rules]")
     rescore.add_argument("--window", type=float, default=3.0, metavar="SECONDS")
     rescore.set_defaults(command=_rescore)
+
+    report = commands.add_parser("report", help="the report again, from a results folder alone")
+    report.add_argument("folder", type=Path, help="a folder that `tailor run` or a Drive has")
+    report.add_argument("--out", type=Path, help="where to write it [the results folder]")
+    report.add_argument("--bin", type=float, metavar="SECONDS", help="width of time bins [round]")
+    report.add_argument(
+        "--overlay", type=Path, metavar="VIDEO", help="the overlay video, too, from this recording"
+    )
+    report.set_defaults(command=_report)
+
+    cohort = commands.add_parser("cohort", help="many videos by group: statistics and exports")
+    cohort.add_argument(
+        "file", type=Path, help="CSV with video, group, subject and more: docs/cohort.md"
+    )
+    cohort.add_argument(
+        "--results", type=Path, required=True, help="folder that `tailor run --out` has written to"
+    )
+    cohort.add_argument("--out", type=Path, required=True, help="folder of tables, page and NWB")
+    cohort.add_argument(
+        "--allow-missing", action="store_true", help="leave out videos without results, and say so"
+    )
+    cohort.add_argument("--no-nwb", action="store_true", help="write no NWB files")
+    cohort.add_argument("--seed", type=int, default=0, help="of the bootstrap [0]")
+    cohort.set_defaults(command=_cohort)
+
+    keypoints = commands.add_parser(
+        "score-keypoints", help="behaviour from points that DeepLabCut or SLEAP tracked, no video"
+    )
+    keypoints.add_argument("file", type=Path, help="their CSV, or a plain one: docs/keypoints.md")
+    keypoints.add_argument("--px-per-cm", type=float, metavar="X", help="pixels per centimetre")
+    keypoints.add_argument(
+        "--fps", type=float, required=True, help="frames per second of the video"
+    )
+    way = keypoints.add_mutually_exclusive_group()
+    way.add_argument("--rule", help="an untrained rule, by name [freezing]")
+    way.add_argument("--model", help="a model trained with features of points, by name")
+    keypoints.add_argument("--animal", help="which, where the file has several")
+    keypoints.add_argument(
+        "--role",
+        action="append",
+        default=[],
+        type=_role,
+        metavar="ROLE=PART",
+        help="which tracked part is the nose, mid_back, tail_base, ... [by its usual names]",
+    )
+    keypoints.add_argument("--out", type=Path, default=Path("results"), help="folder [results]")
+    keypoints.set_defaults(command=_score_keypoints)
 
     up = commands.add_parser("up", help="start database, queue and web page; Ctrl-C stops all")
     up.add_argument("--port", type=int, default=3000, help="of the web page [3000]")
@@ -140,6 +189,8 @@ def _parser() -> argparse.ArgumentParser:
     token_key = commands.add_parser("token-key", help="make a key that encrypts stored tokens")
     token_key.set_defaults(command=_token_key)
 
+    add_model_commands(commands)
+    add_review_commands(commands)
     add_operator_commands(commands)
 
     waiting = commands.add_parser("waiting", help="videos that wait for a person, and for what")
@@ -192,6 +243,13 @@ def _point(text: str) -> tuple[str, tuple[float, ...]]:
     return name, numbers
 
 
+def _role(text: str) -> tuple[str, str]:
+    role, found, part = text.partition("=")
+    if not role or not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not ROLE=PART")
+    return role, part
+
+
 def _by_name(given: Sequence[tuple[str, tuple[float, ...]]]) -> dict[str, list[tuple[float, ...]]]:
     points: dict[str, list[tuple[float, ...]]] = {}
     for name, point in given:
@@ -237,6 +295,55 @@ def _rescore(options: argparse.Namespace) -> None:
     from tailor_assets.commands.rescore_npz import rescore_npz
 
     print(rescore_npz(options.npz, options.out, options.model, options.species, options.window))
+
+
+def _report(options: argparse.Namespace) -> None:
+    from tailor_assets.commands.report import report_of_folder
+    from tailor_assets.commands.terminal import progress_bars
+
+    if options.bin is not None and not options.bin > 0:
+        raise PermanentProblem(f"--bin {options.bin:g} is no length of time: give more than 0.")
+    with progress_bars():
+        made = report_of_folder(
+            options.folder, out=options.out, bin_s=options.bin, video=options.overlay
+        )
+    for path in made:
+        print(path)
+
+
+def _cohort(options: argparse.Namespace) -> None:
+    from tailor_assets.commands.cohort import summarise_folders
+
+    if options.seed < 0:
+        raise PermanentProblem(f"--seed {options.seed} is no seed: give 0 or more.")
+    said = summarise_folders(
+        options.file,
+        options.results,
+        options.out,
+        allow_missing=options.allow_missing,
+        nwb=not options.no_nwb,
+        seed=options.seed,
+    )
+    for sentence in said:
+        print(f"tailor: {sentence}", file=sys.stderr)
+    print(options.out)
+
+
+def _score_keypoints(options: argparse.Namespace) -> None:
+    from tailor_assets.commands.keypoints import score_keypoints
+
+    print(
+        score_keypoints(
+            options.file,
+            options.out,
+            px_per_cm=options.px_per_cm,
+            fps=options.fps,
+            rule=options.rule,
+            model=options.model,
+            animal=options.animal,
+            roles=dict(options.role),
+        )
+    )
 
 
 def _up(options: argparse.Namespace) -> None:

@@ -7,6 +7,8 @@ import dagster as dg
 
 from jobs.processing import process_video, publish_frames, rescore_video
 from jobs.queue_operations import QUEUE_JOBS
+from jobs.retraining import retrain
+from jobs.training import train_behavior_model
 from resources.artifact_store import ArtifactStore
 from resources.behavior_models import BehaviorModels
 from resources.configured_drive import ConfiguredDrive
@@ -23,13 +25,18 @@ from sensors.queue_guard import queue_guard
 from sensors.reconciler import reconciler
 from sensors.retention import retention
 from sensors.run_outcomes import frames_follow_results
+from tailor_assets.behavior_model import behavior_model
+from tailor_assets.cohort_summary import cohort_summary
 from tailor_assets.features import features
 from tailor_assets.frames import frames
 from tailor_assets.masks import masks
+from tailor_assets.overlay_video import overlay_video
 from tailor_assets.predictions_and_flags import predictions_and_flags
 from tailor_assets.prompts import prompts
 from tailor_assets.published_frames import published_frames
+from tailor_assets.published_overlay import published_overlay
 from tailor_assets.published_results import published_results
+from tailor_assets.report import report
 from tailor_assets.video import video
 
 
@@ -42,11 +49,23 @@ def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
             prompts,
             masks,
             features,
+            behavior_model,
             predictions_and_flags,
+            report,
+            overlay_video,
+            cohort_summary,
             published_results,
             published_frames,
+            published_overlay,
         ],
-        jobs=[process_video, rescore_video, publish_frames, *QUEUE_JOBS],
+        jobs=[
+            process_video,
+            rescore_video,
+            publish_frames,
+            train_behavior_model,
+            retrain,
+            *QUEUE_JOBS,
+        ],
         sensors=[
             drive_inbox,
             admission,

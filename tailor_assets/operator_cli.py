@@ -98,7 +98,9 @@ def _add_queue(commands: Any) -> None:
         doing.add_argument("--reason", default="by command", help="kept in the audit")
         doing.set_defaults(command=_queue_hold, doing=word, what="operator")
     doing.add_argument(
-        "--what", choices=("operator", "heat", "depth", "failures"), help="which pause [an operator's]"
+        "--what",
+        choices=("operator", "heat", "depth", "failures"),
+        help="which pause [an operator's]",
     )
 
 

@@ -32,12 +32,12 @@ from resources.google_drive.accounts import accounts_table
 from resources.google_drive.units_spent import units_table
 from resources.gpu_readings import GpuReading, GpuState
 from resources.settings import Settings, load_settings
+from run_queue.failure_causes import CAUSE_KINDS, kind_in_sql
 from run_queue.job_tables import job_runs_table, jobs_table
 from run_queue.pauses import pause
 from tailor_assets.commands.health import health
 from tailor_assets.monitoring import health_checks
 from tailor_assets.monitoring.database_metrics import MOST_TENANTS, PARTS
-from run_queue.failure_causes import CAUSE_KINDS, kind_in_sql
 from tailor_assets.monitoring.health_checks import CheckResult, HealthChecks
 from tailor_assets.monitoring.json_logs import JsonFormatter, RunLogHandler
 from tailor_assets.monitoring.server import MonitoringServer

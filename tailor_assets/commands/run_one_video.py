@@ -136,7 +136,9 @@ def _run(
             "segmenter": Segmenter(linger_s=0),
         }
     )
-    selection = dg.AssetSelection.all()
+    # A model is trained from many videos, as a cohort is summarised, and never by processing one.
+    of_many = dg.AssetSelection.assets("behavior_model", "cohort_summary")
+    selection = dg.AssetSelection.all() - of_many
     job = definitions.resolve_implicit_global_asset_job_def()
     with dg.DagsterInstance.ephemeral(tempdir=str(work)) as instance:
         assert videos.name is not None

@@ -121,6 +121,9 @@ def start_services(
             "DAGSTER_HOME": str(dagster_home),
             "DAGSTER_DISABLE_TELEMETRY": "yes",
             "PYTHONUNBUFFERED": "1",  # a log is read while the program runs
+            # Else each of a service's many threads keeps freed memory of its own (glibc's default is
+            # eight arenas a core), and a service grows for days.
+            "MALLOC_ARENA_MAX": os.environ.get("MALLOC_ARENA_MAX", "2"),
         }
 
         report("starting the database")
