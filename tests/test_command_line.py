@@ -73,7 +73,8 @@ def test_one_typed_line_gives_the_whole_results_folder(
     assert "Warning" not in done.stderr
     assert {path.name for path in (out / "clip").iterdir()} == {
         "clip.npz", "clip_features.csv", "clip_prediction.csv", "clip_flags_predonly.csv",
-        "clip_flags_predonly_summary.csv", "frames.csv", "frames", "watch", "manifest.json",
+        "clip_flags_predonly_summary.csv", "clip_report.html", "clip_overlay.mp4", "frames.csv",
+        "frames", "watch", "manifest.json",
     }  # fmt: skip
     assert len(list((out / "clip" / "frames").iterdir())) == 30
     assert [path.name for path in out.iterdir()] == ["clip"], "no working files are left"
