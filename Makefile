@@ -12,7 +12,7 @@ MINUTES ?= 20
 # E.g. --last-failed.
 PYTEST_MORE ?=
 
-.PHONY: help demo up test test-crash test-soak soak lint types check sam2 test-sam2 benchmarks fit clean
+.PHONY: help demo up test test-system test-crash test-soak soak lint types check sam2 test-sam2 benchmarks fit clean
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,8 +23,11 @@ demo: $(VENV)/.installed $(SAM2)/.installed ## install, simulate two videos, wat
 up: $(VENV)/.installed $(SAM2)/.installed ## install and start everything
 	$(BIN)/tailor up
 
-test: $(VENV)/.installed-dev ## fast tests (those of SAM2: make test-sam2)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not crash and not soak and not sam2"
+test: $(VENV)/.installed-dev ## fast tests (those of SAM2: make test-sam2; of services: make test-system)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not system and not crash and not soak and not sam2"
+
+test-system: $(VENV)/.installed-dev ## tests that start the whole of tailor, in real processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "system and not crash and not soak"
 
 test-sam2: $(VENV)/.installed-dev $(SAM2)/.installed ## the SAM2 worker against the official predictor
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m sam2

@@ -12,9 +12,9 @@ from tailor_assets.compute.errors import PermanentProblem
 # Any numbers of ours, as in resources/database.py.
 RECONCILER_LOCK = 0x7A112
 RETENTION_LOCK = 0x7A113
-# The second one lets go of the lock of a process that was stopped, not killed; what it had begun, it
-# did not do.
-_LIMITS = {"lock_timeout": "10s", "idle_in_transaction_session_timeout": "2min"}
+_PATIENCE_S = 10
+# So lets the lock of a process go that was stopped, not killed; what it had begun, it did not do.
+_LONGEST_HELD = "2min"
 
 
 @contextmanager
@@ -39,7 +39,10 @@ def alone_with_run(url: str, run_id: str) -> Iterator[None]:
     Raises RunIsTaken after 10 s.
     """
     with engine_for(url).begin() as connection:
-        for name, value in _LIMITS.items():
+        for name, value in (
+            ("lock_timeout", f"{_PATIENCE_S}s"),
+            ("idle_in_transaction_session_timeout", _LONGEST_HELD),
+        ):
             connection.execute(sa.select(sa.func.set_config(name, value, True)))
         try:
             lock = sa.func.pg_advisory_xact_lock(sa.func.hashtext(run_id))
@@ -48,7 +51,7 @@ def alone_with_run(url: str, run_id: str) -> Iterator[None]:
             if not isinstance(error.orig, psycopg2.errors.LockNotAvailable):
                 raise
             raise RunIsTaken(
-                f"Another process has been starting or cancelling run {run_id[:8]} for 10 s: try "
-                "again in a moment."
+                f"Another process has been starting or cancelling run {run_id[:8]} for "
+                f"{_PATIENCE_S} s: try again in a moment."
             ) from None
         yield

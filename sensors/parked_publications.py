@@ -26,9 +26,10 @@ _JOBS = {
     "overlay": publish_frames.name,
 }
 _ASSETS = {
-    "results": "published_results",
-    "frames": "published_frames",
-    "overlay": "published_overlay",
+    # The report too: results that were parked by an earlier tailor have none.
+    "results": ("report", "published_results"),
+    "frames": ("published_frames",),
+    "overlay": ("published_overlay",),
 }
 
 
@@ -123,6 +124,6 @@ def _request(row: VideoRow, one: ParkedPublication) -> JobRequest:
         tenant=row.tenant,
         queue="cpu",
         priority=NORMAL if one.what == "results" else LOW,
-        assets=(_ASSETS[one.what],),
+        assets=_ASSETS[one.what],
         tags={TENANT_TAG: row.tenant, VIDEO_TAG: row.folder_name},
     )

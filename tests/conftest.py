@@ -18,12 +18,6 @@ if TYPE_CHECKING:
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that start the whole of tailor come first: begun last, they keep one core waiting."""
-    slow = {item.path for item in items if item.get_closest_marker("system")}
-    items.sort(key=lambda item: item.path not in slow)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _no_worker_waits() -> Iterator[None]:
     """A test leaves no process, but for those that are about workers that wait."""

@@ -246,7 +246,7 @@ def test_a_token_server_that_is_busy_pauses_nobody(
 ) -> None:
     fault(google, method="token", times=8, **trouble)
     drive = google.another(tmp_path)
-    for _ in range(4):
+    for _ in range(2):
         with contextlib.suppress(DriveUnavailable):
             drive.video_folders("ben")
     assert google.drive.tenants() == ["ben"]
