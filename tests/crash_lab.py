@@ -216,7 +216,7 @@ class CrashLab:
 
         return wait_until(begun, seconds, f"the step {step}")
 
-    def wait_for_all(self, seconds: float = 180.0) -> list[JobRow]:
+    def wait_for_all(self, seconds: float = 300.0) -> list[JobRow]:
         """Until no job waits or runs; all jobs."""
 
         def over() -> list[JobRow] | None:
