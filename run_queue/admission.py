@@ -138,16 +138,10 @@ def _reached(limit: int | None, count: int) -> bool:
 def situation(url: str, expectations: Expectations) -> Situation:
     """How things stand now."""
     line = the_line(url, expectations)
-    now = datetime.now(UTC)
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     under_way = sa.and_(jobs_table.c.state.in_(UNFINISHED_STATES), jobs_table.c.state != "pending")
     with engine_for(url).begin() as connection:
         quotas = quotas_of(connection)
-        limited = [tenant for tenant, quota in quotas.items() if quota.per_day or quota.per_month]
-        began = {
-            since: _began(connection, limited, since) if limited else {}
-            for since in (midnight, midnight.replace(day=1))
-        }
+        today, month = _began_lately(connection, quotas)
         unfinished = connection.execute(
             sa.select(
                 jobs_table.c.queue,
@@ -168,8 +162,8 @@ def situation(url: str, expectations: Expectations) -> Situation:
         line=line,
         pauses=pauses(url),
         quotas=quotas,
-        began_today=began[midnight],
-        began_this_month=began[midnight.replace(day=1)],
+        began_today=today,
+        began_this_month=month,
         busy_partitions=busy,
         present=frozenset((row.queue, row.tenant) for row in unfinished),
     )
@@ -177,21 +171,14 @@ def situation(url: str, expectations: Expectations) -> Situation:
 
 def tenants_at_their_limit(url: str) -> set[str]:
     """Those whose next job of the GPU queue a quota of theirs holds back."""
-    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     with engine_for(url).begin() as connection:
         quotas = quotas_of(connection)
-        today = _began(connection, list(quotas), midnight)
-        month = _began(connection, list(quotas), midnight.replace(day=1))
-        under_way = connection.execute(
-            sa.select(jobs_table.c.tenant, sa.func.count().label("running"))
-            .where(jobs_table.c.state == "running", jobs_table.c.queue == "gpu")
-            .group_by(jobs_table.c.tenant)
-        ).all()
-    running = {row.tenant: row.running for row in under_way}
+        today, month = _began_lately(connection, quotas)
+        running = running_on_gpu(connection)
     return {
         tenant
         for tenant, quota in quotas.items()
-        if _reached(quota.concurrent, running.get(tenant, 0))
+        if _reached(quota.concurrent, running[tenant])
         or _reached(quota.per_day, today.get(tenant, 0))
         or _reached(quota.per_month, month.get(tenant, 0))
     }
@@ -214,6 +201,30 @@ def quotas_of(connection: sa.Connection) -> dict[str, Quota]:
     """Limits by tenant, of those that have any."""
     rows = connection.execute(sa.select(tenant_quotas_table)).all()
     return {row.tenant: Quota(row.concurrent, row.per_day, row.per_month) for row in rows}
+
+
+def running_on_gpu(connection: sa.Connection) -> Counter[str]:
+    """How many jobs of the GPU queue are under way, by tenant."""
+    rows = connection.execute(
+        sa.select(jobs_table.c.tenant, sa.func.count())
+        .where(jobs_table.c.state == "running", jobs_table.c.queue == "gpu")
+        .group_by(jobs_table.c.tenant)
+    )
+    return Counter(dict(rows))
+
+
+def _began_lately(
+    connection: sa.Connection, quotas: Mapping[str, Quota]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Of tenants with such a quota, how many jobs of theirs began today, and this month (UTC)."""
+    limited = [tenant for tenant, quota in quotas.items() if quota.per_day or quota.per_month]
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    if not limited:
+        return {}, {}
+    return (
+        _began(connection, limited, midnight),
+        _began(connection, limited, midnight.replace(day=1)),
+    )
 
 
 def _began(connection: sa.Connection, tenants: Sequence[str], since: datetime) -> dict[str, int]:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from resources.database import engine_for
 from run_queue.failure_causes import kind_in_sql, kind_of
 from run_queue.job_ledger import bring_back
-from run_queue.job_tables import job_runs_table, jobs_table, queue_pauses_table
+from run_queue.job_tables import ATTEMPTS, job_runs_table, jobs_table, queue_pauses_table
 from run_queue.pauses import Pause, pause, pauses, resume
 
 # Kinds of causes (failure_causes.py) that are everybody's -> what is wrong, for people.
@@ -112,7 +112,9 @@ def last_attempts(url: str) -> list[Attempt]:
     runs, jobs = job_runs_table, jobs_table
     kind = sa.case((runs.c.status == "failure", sa.text(kind_in_sql("job_runs.cause"))), else_="")
     is_final = sa.and_(
-        jobs.c.state == "parked", jobs.c.run_id == runs.c.run_id, jobs.c.attempts < 3
+        jobs.c.state == "parked",
+        jobs.c.run_id == runs.c.run_id,
+        jobs.c.attempts < ATTEMPTS,
     )
     query = (
         sa.select(

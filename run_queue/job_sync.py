@@ -18,10 +18,9 @@ from resources.database import engine_for, storable
 from run_queue.breaker import spares
 from run_queue.failure import MAX_RETRIES_TAG
 from run_queue.job_ledger import Queue, register_run
-from run_queue.job_tables import dagster_runs, job_runs_table, jobs_table
+from run_queue.job_tables import ATTEMPTS, dagster_runs, job_runs_table, jobs_table
 from run_queue.shares import Expectations, charge, settle, videos_sizes
 
-ATTEMPTS = 3
 _FIRST_DELAY_S = 2.0
 _LONGEST_DELAY_S = 8.0
 _UNDER_WAY = ("starting", "started", "canceling")

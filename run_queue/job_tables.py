@@ -21,6 +21,8 @@ JOB_STATES = {
     "parked": "failed for good, with its cause and what brings it back",
     "cancelled": "somebody did not want it any more",
 }
+# So often a job is tried before it is parked.
+ATTEMPTS = 3
 WAITING_STATES = ("pending", "queued", "retrying")
 UNFINISHED_STATES = (*WAITING_STATES, "running")
 FINISHED_STATES = ("completed", "parked", "cancelled")

@@ -7,7 +7,6 @@ the few runs are read that could start now. Limits are checked by Dagster's own 
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,11 +24,11 @@ from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import (
 from dagster._utils.tags import TagConcurrencyLimitsCounter
 
 from resources.database import engine_for
-from run_queue.admission import NO_LIMITS, quotas_of
+from run_queue.admission import NO_LIMITS, quotas_of, running_on_gpu
 from run_queue.breaker import may_probe, watch_failures
 from run_queue.coordinator import OPERATOR_QUEUE, QUEUE_TAG, database_url, queue_of
 from run_queue.job_sync import adopt_runs, follow_runs
-from run_queue.job_tables import dagster_runs, jobs_table
+from run_queue.job_tables import dagster_runs
 from run_queue.line import QUEUES, Place, the_line
 from run_queue.one_at_a_time import RunIsTaken, alone_with_run
 from run_queue.pauses import pauses
@@ -147,27 +146,14 @@ def candidates(
     busy = {run.tags.get(PARTITION_NAME_TAG) for run in in_progress} - {None}
     with engine_for(url).begin() as connection:
         quotas = quotas_of(connection)
-        running = Counter(
-            {
-                row.tenant: row.count
-                for row in connection.execute(
-                    sa.select(jobs_table.c.tenant, sa.func.count().label("count"))
-                    .where(jobs_table.c.state == "running", jobs_table.c.queue == "gpu")
-                    .group_by(jobs_table.c.tenant)
-                )
-            }
-        )
-    found: list[Place] = []
-    failures = held.get("failures")
+        running = running_on_gpu(connection)
     under_way = [run for run in in_progress if run.tags.get(QUEUE_TAG) != OPERATOR_QUEUE]
-    probes = failures is not None and not under_way and may_probe(url, failures)
-    for queue in QUEUES:
-        if queue != OPERATOR_QUEUE and (
-            "operator" in held or (failures is not None and not probes)
-        ):
-            break
-        # One at a time, to see whether it works again.
-        at_most = 1 if failures is not None and queue != OPERATOR_QUEUE else CANDIDATES_PER_QUEUE
+    failures = held.get("failures")
+    stands = "operator" in held or (
+        failures is not None and (bool(under_way) or not may_probe(url, failures))
+    )
+    found: list[Place] = []
+    for queue in (OPERATOR_QUEUE,) if stands else QUEUES:
         first: list[Place] = []
         for place in line.get(queue, ()):
             limit = quotas.get(place.tenant, NO_LIMITS).concurrent
@@ -179,11 +165,13 @@ def candidates(
             if place.partition_key is not None:
                 busy.add(place.partition_key)
             running[place.tenant] += queue == "gpu"
-            if len(first) == at_most:
+            if len(first) == CANDIDATES_PER_QUEUE:
                 break
         found += first
-        if failures is not None and queue != OPERATOR_QUEUE and first:
-            break
+    if failures is not None:
+        # One at a time, to see whether it works again.
+        operators = [place for place in found if place.queue == OPERATOR_QUEUE]
+        return found[: len(operators) + 1]
     return found
 
 

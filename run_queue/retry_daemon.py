@@ -52,22 +52,28 @@ class RetryDaemon(EventLogConsumerDaemon):
     def run_iteration(self, workspace_process_context: IWorkspaceProcessContext) -> DaemonIterator:
         """Make the retries that are due; one that cannot be made now is made at a later look."""
         url = database_url(workspace_process_context.instance)
-        due = due_retries(url)
-        failing, self._failing_since = self._failing_since, {}
-        for job in due:
+        now = time.monotonic()
+        # What somebody has cancelled is forgotten in time.
+        self._failing_since = {
+            job_id: since
+            for job_id, since in self._failing_since.items()
+            if now - since < 2 * _PATIENCE_S
+        }
+        for job in due_retries(url):
             yield None
             try:
                 _try_again(url, workspace_process_context, job)
+                self._failing_since.pop(job.job_id, None)
             except (DagsterUserCodeUnreachableError, DagsterCodeLocationLoadError) as error:
                 # However long: without its pipeline nothing of a job can be judged.
+                self._failing_since.pop(job.job_id, None)
                 logger.warning("The retry of job %s has to wait: %s", job.job_id, error)
                 _put_off(url, job)
             except Exception as error:  # whatever it is, the others' retries are due too
                 logger.warning("The retry of job %s has to wait: %s", job.job_id, error)
                 _put_off(url, job)
                 # From the first try on: the machine may have been off since it was due.
-                since = failing.get(job.job_id, time.monotonic())
-                self._failing_since[job.job_id] = since
+                since = self._failing_since.setdefault(job.job_id, time.monotonic())
                 if time.monotonic() - since > _PATIENCE_S:
                     _give_up(url, workspace_process_context.instance, job, str(error))
 
@@ -95,13 +101,17 @@ def _put_off(url: str, job: JobRow) -> None:
     with engine_for(url).begin() as connection:
         connection.execute(
             sa.update(jobs_table)
-            .where(
-                jobs_table.c.job_id == job.job_id,
-                jobs_table.c.state == "retrying",
-                jobs_table.c.run_id == job.run_id,
-            )
+            .where(_still_waits(job))
             .values(retry_at=datetime.now(UTC) + _PUT_OFF)
         )
+
+
+def _still_waits(job: JobRow) -> sa.ColumnElement[bool]:
+    """For the retry that this look has seen: nobody has made or cancelled it since."""
+    jobs = jobs_table
+    return sa.and_(
+        jobs.c.job_id == job.job_id, jobs.c.state == "retrying", jobs.c.run_id == job.run_id
+    )
 
 
 def _try_again(url: str, workspace: IWorkspaceProcessContext, job: JobRow) -> None:
@@ -160,11 +170,7 @@ def _finish(
     with engine_for(url).begin() as connection:
         connection.execute(
             sa.update(jobs_table)
-            .where(
-                jobs_table.c.job_id == job.job_id,
-                jobs_table.c.state == "retrying",
-                jobs_table.c.run_id == job.run_id,
-            )
+            .where(_still_waits(job))
             .values(
                 state=state,
                 cause=storable(cause),

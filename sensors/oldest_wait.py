@@ -67,12 +67,6 @@ def watch_oldest_wait(url: str, now: datetime | None = None) -> str | None:
         end_episode(url, _EPISODE)
     if not late:
         return None
-    # What its quota holds back waits as it was meant to.
-    at_their_limit = tenants_at_their_limit(url)
-    late = [one for one in late if one.queue != "gpu" or one.tenant not in at_their_limit]
-    if not late:
-        end_episode(url, _EPISODE)
-        return None
     holding = pauses(url)
     if "operator" in holding and now - holding["operator"].since < target:
         return None
@@ -97,7 +91,14 @@ def _those_that_wait_since_before(url: str, time: datetime) -> list[_Waiting]:
     )
     with engine_for(url).begin() as connection:
         found = [_Waiting(*row) for row in connection.execute(query)]
-    return sorted((one for one in found if one.since < time), key=lambda one: one.since)
+    # What its quota holds back waits as it was meant to.
+    limited = tenants_at_their_limit(url) if found else set()
+    waiting = [
+        one
+        for one in found
+        if one.since < time and not (one.queue == "gpu" and one.tenant in limited)
+    ]
+    return sorted(waiting, key=lambda one: one.since)
 
 
 def _words(

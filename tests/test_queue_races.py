@@ -215,6 +215,26 @@ def test_retries_stay_due_however_long_their_pipeline_is_away_and_hide_no_others
     assert lab.job("p").state == "parked"
 
 
+def test_a_retry_that_cannot_be_made_is_given_up_although_it_is_put_off_meanwhile(
+    lab: QueueLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("run_queue.retry_daemon._PATIENCE_S", 1.0)
+    failed(lab)
+    daemon = RetryDaemon()
+
+    def look(*, is_due: bool) -> None:
+        if is_due:
+            lab.set(lab.job("p").job_id, retry_at=datetime.now(UTC) - timedelta(seconds=1))
+        list(daemon.run_iteration(Workspace(lab.instance, ValueError("it cannot be"))))
+
+    look(is_due=True)
+    assert lab.job("p").state == "retrying"
+    look(is_due=False)  # it was put off, and this look has nothing to do
+    time.sleep(1.1)
+    look(is_due=True)
+    assert lab.job("p").state == "parked"
+
+
 def test_a_run_that_succeeds_although_it_was_given_up_completes_its_job(lab: QueueLab) -> None:
     run = failed(lab)
     lab.say(run, "success")

@@ -50,7 +50,8 @@ class HangWatch:
         self._tell = tell
         self._look_s = look_s
         self._first_patience_s = first_patience_s
-        self._answered: set[str] = set()
+        # Processes that have; one that was started again has yet to load its pipeline.
+        self._answered: set[int] = set()
         self._heard: dict[str, tuple[int, float]] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="hang watch", daemon=True)
@@ -81,12 +82,12 @@ class HangWatch:
             answered = question.answers()
             if answered or pid != known_pid:
                 self._heard[question.service] = (pid, time.monotonic())
-                # By name: of one that was started again nothing has been heard.
-                (self._answered.add if answered else self._answered.discard)(question.service)
+                if answered:
+                    self._answered.add(pid)
                 continue
             silent_s = time.monotonic() - last
             patience_s = question.patience_s
-            if question.service not in self._answered:
+            if pid not in self._answered:
                 patience_s = max(patience_s, self._first_patience_s)
             # The database may have gone while this one was asked.
             if silent_s < patience_s or not self._database_answers():
