@@ -206,11 +206,11 @@ def quotas_of(connection: sa.Connection) -> dict[str, Quota]:
 def running_on_gpu(connection: sa.Connection) -> Counter[str]:
     """How many jobs of the GPU queue are under way, by tenant."""
     rows = connection.execute(
-        sa.select(jobs_table.c.tenant, sa.func.count())
+        sa.select(jobs_table.c.tenant, sa.func.count().label("running"))
         .where(jobs_table.c.state == "running", jobs_table.c.queue == "gpu")
         .group_by(jobs_table.c.tenant)
     )
-    return Counter(dict(rows))
+    return Counter({row.tenant: row.running for row in rows})
 
 
 def _began_lately(

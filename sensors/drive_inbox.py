@@ -19,7 +19,8 @@ from resources.artifact_store import ArtifactStore
 from resources.configured_drive import DriveResource
 from resources.drive import Drive, DriveUnavailable
 from resources.video_registry import VideoRegistry, VideoRow
-from run_queue.job_ledger import TENANT_TAG, JobRequest, accept, unfinished_job_of
+from run_queue.job_ledger import JobRequest, accept, unfinished_job_of
+from run_queue.job_requests import tags_of
 from sensors.inbox_changes import InboxChange, find_changes
 from sensors.tenant_looks import TenantLooks
 from tailor_assets.compute.errors import PermanentProblem
@@ -33,8 +34,6 @@ JOBS_PER_TICK = 200
 SECONDS_PER_TICK = 30.0
 INTERVAL_S = 2
 
-PARTITION_TAG = "dagster/partition"
-VIDEO_TAG = "tailor/video"
 
 # A run key's last word -> the assets to make, where it is not the whole job. The wider comes first.
 _SCOPES = {
@@ -224,7 +223,7 @@ def _request(row: VideoRow, store: ArtifactStore) -> JobRequest:
         tenant=row.tenant,
         queue="gpu",
         assets=_SCOPES.get(_scope_that_is_possible(row, store)),
-        tags={TENANT_TAG: row.tenant, VIDEO_TAG: row.folder_name},
+        tags=tags_of(row),
     )
 
 

@@ -13,8 +13,9 @@ from resources.drive import Drive, DriveUnavailable
 from resources.publications import ParkedPublication, parked_publications
 from resources.video_registry import VideoRegistry, VideoRow
 from run_queue.fairness import LOW, NORMAL
-from run_queue.job_ledger import TENANT_TAG, JobRequest, accept, bring_back, job_of_request
-from sensors.drive_inbox import SECONDS_PER_TICK, VIDEO_TAG
+from run_queue.job_ledger import JobRequest, accept, bring_back, job_of_request
+from run_queue.job_requests import tags_of
+from sensors.drive_inbox import SECONDS_PER_TICK
 from sensors.tenant_looks import TenantLooks
 from tailor_assets.compute.errors import PermanentProblem
 
@@ -125,5 +126,5 @@ def _request(row: VideoRow, one: ParkedPublication) -> JobRequest:
         queue="cpu",
         priority=NORMAL if one.what == "results" else LOW,
         assets=_ASSETS[one.what],
-        tags={TENANT_TAG: row.tenant, VIDEO_TAG: row.folder_name},
+        tags=tags_of(row),
     )

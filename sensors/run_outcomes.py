@@ -3,11 +3,9 @@
 import dagster as dg
 from dagster import DagsterEventType
 
-from jobs.processing import publish_frames
-from resources.video_registry import VideoRegistry, VideoRow
-from run_queue.fairness import LOW
-from run_queue.job_ledger import TENANT_TAG, JobRequest, accept
-from sensors.drive_inbox import VIDEO_TAG
+from resources.video_registry import VideoRegistry
+from run_queue.job_ledger import accept
+from run_queue.job_requests import frames_request
 from tailor_assets.compute.errors import PermanentProblem
 
 _PUBLISHED = dg.AssetKey("published_results")
@@ -36,19 +34,6 @@ def frames_follow_results(
         return dg.SkipReason(f"{row.tenant} does not want frames/ in the Drive.")
     accept(registry.database_url, frames_request(row, run.run_id))
     return dg.SkipReason(f"The frames of {row.folder_name} follow.")
-
-
-def frames_request(row: VideoRow, run_id: str) -> JobRequest:
-    """The job that publishes all frames of a video whose results this run has published."""
-    return JobRequest(
-        request_key=f"frames:{run_id}",
-        job_name=publish_frames.name,
-        partition_key=row.partition_key,
-        tenant=row.tenant,
-        queue="cpu",
-        priority=LOW,
-        tags={TENANT_TAG: row.tenant, VIDEO_TAG: row.folder_name},
-    )
 
 
 def _has_published(instance: dg.DagsterInstance, run_id: str) -> bool:

@@ -1,6 +1,6 @@
 """Results that were made and did not get into the Drive, and frames that did not follow them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -13,36 +13,23 @@ from resources.database import engine_for
 from resources.publications import RESULTS_ARE_MADE_FROM
 from resources.video_registry import VideoRow
 from run_queue.busy_videos import busy_videos
-from run_queue.fairness import LOW
-from run_queue.job_ledger import TENANT_TAG, JobRequest, JobRow, accept, to_job
+from run_queue.job_ledger import JobRequest, JobRow, accept, to_job
+from run_queue.job_requests import frames_request, tags_of
 from run_queue.job_tables import job_runs_table, jobs_table
 from run_queue.reconciling.look import SETTLED, Look, name_of, parked_publications
 from tailor_assets.compute.errors import PermanentProblem
 
 _PROCESS_VIDEO = "process_video"
 _PUBLISHING_JOBS = (_PROCESS_VIDEO, "rescore_video")
-_PUBLISH_FRAMES = "publish_frames"
 _RESULTS = "published_results"
-_VIDEO_TAG = "tailor/video"
 
 
 def unpublished_results(look: Look) -> list[str]:
     """Jobs that were to publish what they made, ended well, and did not: it is published."""
-    jobs = [
-        job
-        for job in _completed(look, _PUBLISHING_JOBS)
-        if job.assets is None or _RESULTS in job.assets
-    ]
-    later = _later_than(look, "flags", _RESULTS, jobs)
-    suspects = [job for job in jobs if job.partition_key in later]
-    waits = parked_publications(look.url, [job.partition_key or "" for job in suspects], "results")
-    # One that becomes busy from here on gets a job that waits for it, and finds everything there.
-    busy = busy_videos(look.instance, look.url) if suspects else frozenset[str]()
     mended = []
-    for job in suspects:
-        key = job.partition_key or ""
-        row = _row_of(look, key)
-        if row is None or row.waiting_for or key in waits or key in busy:
+    for job, row in _suspects(look, "flags", _RESULTS, "results"):
+        key = row.partition_key
+        if row.waiting_for:
             continue
         upstream = _upstream_of_results(look.store, key)
         # What somebody else made by hand, and did not publish, is left as it is.
@@ -59,7 +46,7 @@ def unpublished_results(look: Look) -> list[str]:
             tenant=row.tenant,
             queue="cpu",
             assets=(_RESULTS,),
-            tags=_tags(row),
+            tags=tags_of(row),
             priority=job.priority,
         )
         if accept(look.url, request):
@@ -69,21 +56,9 @@ def unpublished_results(look: Look) -> list[str]:
 
 def frames_that_did_not_follow(look: Look) -> list[str]:
     """Videos whose results are in the Drive, and whose frames nobody has asked for: now it is done."""
-    jobs = [
-        job
-        for job in _completed(look, _PUBLISHING_JOBS)
-        if job.assets is None or _RESULTS in job.assets
-    ]
-    later = _later_than(look, _RESULTS, "published_frames", jobs)
-    suspects = [job for job in jobs if job.partition_key in later]
-    waits = parked_publications(look.url, [job.partition_key or "" for job in suspects], "frames")
-    busy = busy_videos(look.instance, look.url) if suspects else frozenset[str]()
     mended = []
-    for job in suspects:
-        key = job.partition_key or ""
-        row = _row_of(look, key)
-        if row is None or key in waits or key in busy:
-            continue
+    for job, row in _suspects(look, _RESULTS, "published_frames", "frames"):
+        key = row.partition_key
         if not look.registry.publishes_frames(row.tenant):
             continue
         try:
@@ -100,23 +75,37 @@ def frames_that_did_not_follow(look: Look) -> list[str]:
             and overlay.made_from.get("flags") == flags.version
         ):
             continue
-        # The key under which sensors/run_outcomes.py asks.
-        request_key = f"frames:{results.run_id}"
-        asked = dg.RunsFilter(tags={RUN_KEY_TAG: request_key})
+        request = frames_request(row, results.run_id)
+        asked = dg.RunsFilter(tags={RUN_KEY_TAG: request.request_key})
         if look.instance.get_runs(asked, limit=1):
             continue
-        request = JobRequest(
-            request_key=request_key,
-            job_name=_PUBLISH_FRAMES,
-            partition_key=key,
-            tenant=row.tenant,
-            queue="cpu",
-            tags=_tags(row),
-            priority=LOW,
-        )
         if accept(look.url, request):
             mended.append(f"{name_of(job)}: its frames had not followed its results; they will.")
     return mended
+
+
+def _suspects(look: Look, made: str, follows: str, what: str) -> Iterator[tuple[JobRow, VideoRow]]:
+    """Finished jobs of videos of which ``made`` is newer than ``follows``, and nobody is at it.
+
+    ``what``: the publication that may be parked, and is then somebody else's.
+    """
+    jobs = [
+        job
+        for job in _completed(look, _PUBLISHING_JOBS)
+        if job.assets is None or _RESULTS in job.assets
+    ]
+    later = _later_than(look, made, follows, jobs)
+    suspects = [job for job in jobs if job.partition_key in later]
+    if not suspects:
+        return
+    waits = parked_publications(look.url, [job.partition_key or "" for job in suspects], what)
+    # One that becomes busy from here on gets a job that waits for it, and finds everything there.
+    busy = busy_videos(look.instance, look.url)
+    for job in suspects:
+        key = job.partition_key or ""
+        row = _row_of(look, key)
+        if row is not None and key not in waits and key not in busy:
+            yield job, row
 
 
 def _completed(look: Look, names: Sequence[str]) -> list[JobRow]:
@@ -177,7 +166,3 @@ def _row_of(look: Look, key: str) -> VideoRow | None:
         return look.registry.get(key)
     except PermanentProblem:
         return None  # its tenant has been forgotten
-
-
-def _tags(row: VideoRow) -> dict[str, str]:
-    return {TENANT_TAG: row.tenant, _VIDEO_TAG: row.folder_name}
