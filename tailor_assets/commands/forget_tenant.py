@@ -4,6 +4,7 @@ Nothing in the tenant's Drive is touched: what is there is theirs.
 """
 
 import dagster as dg
+from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from resources.artifact_store import ArtifactStore
 from resources.notifications.outbox import forget_notifications
@@ -12,7 +13,6 @@ from resources.settings import Settings
 from resources.video_registry import VideoRegistry
 from run_queue.job_ledger import TENANT_TAG
 from run_queue.retention import forget_tenant_jobs
-from sensors.drive_inbox import PARTITION_TAG
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.partitions import videos
 
@@ -34,7 +34,7 @@ def forget_tenant(
     keys = registry.partitions_of(tenant)
     runs = {
         run.run_id: run
-        for tags in ({TENANT_TAG: tenant}, *({PARTITION_TAG: key} for key in keys))
+        for tags in ({TENANT_TAG: tenant}, *({PARTITION_NAME_TAG: key} for key in keys))
         for run in instance.get_runs(dg.RunsFilter(tags=tags))
     }
     busy = [run for run in runs.values() if not run.is_finished]
