@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from benchmarks.freezing_rules import DEFAULT_CSV, FPS, PX_PER_CM
 from tailor_assets.compute.behavior.freezing_rule import FREEZING, FreezingRule
 from tailor_assets.compute.behavior.training.scores import bootstrap_f1, bout_scores
 from tailor_assets.compute.keypoints.point_features import keypoint_features
@@ -32,9 +33,7 @@ from tailor_assets.compute.keypoints.point_model import (
 )
 from tailor_assets.compute.keypoints.reading import read_points
 
-FPS, PX_PER_CM = 50.0, 32.0
 BLOCK_S, REPEATS, SEED = 10.0, 2000, 0
-DEFAULT_CSV = Path(__file__).parents[2] / "shared/data/freezing/behaviordepot_demo1.csv"
 BOOSTING, FOREST, LOGISTIC = "hist_gradient_boosting", "random_forest", "logistic"
 # What a person would begin with: how fast, how fast the head turns, and both over a second.
 FEW = tuple(

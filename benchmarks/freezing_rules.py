@@ -26,6 +26,7 @@ from tailor_assets.compute.behavior.behavior_model import predict
 from tailor_assets.compute.behavior.behavior_rules import RuleSet
 from tailor_assets.compute.behavior.freezing_rule import FREEZING, FreezingRule
 from tailor_assets.compute.keypoints.point_features import keypoint_features
+from tailor_assets.compute.keypoints.point_model import f1_score
 from tailor_assets.compute.keypoints.reading import read_points
 from tailor_assets.compute.keypoints.tracked_points import TrackedPoints
 
@@ -78,12 +79,6 @@ def outline_features(tracks: pl.DataFrame, stride: int = 1) -> pl.DataFrame:
     )
 
 
-def f1(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """2 TP / (2 TP + FP + FN) of two bool arrays."""
-    hits = np.count_nonzero(predicted & truth)
-    return 2 * hits / (np.count_nonzero(predicted) + np.count_nonzero(truth))
-
-
 def freezing_f1(features: pl.DataFrame, tracks: pl.DataFrame) -> float:
     """F1 of the rules against the person, over the rows of ``features``.
 
@@ -91,7 +86,7 @@ def freezing_f1(features: pl.DataFrame, tracks: pl.DataFrame) -> float:
     """
     predictions = predict(features, RuleSet(), features_version="benchmark")
     person = tracks["freezing_human"].gather(features["source_frame"]).to_numpy() == 1
-    return f1((predictions["behavior"] == "freezing").to_numpy(), person)
+    return f1_score((predictions["behavior"] == "freezing").to_numpy(), person)
 
 
 def rule_on_points(
@@ -122,15 +117,15 @@ def print_rule_on_points(path: Path, person: np.ndarray, program: np.ndarray) ->
     for speed_of in ("head and rear back", "mid-back"):
         found = rule_on_points(points, 1, 0.0, speed_of)
         print(
-            f"the rule on points, speed of {speed_of:20} F1 {f1(found, person):.3f}   beside "
-            f"BehaviorDEPOT's own output {f1(found, program):.3f}"
+            f"the rule on points, speed of {speed_of:20} F1 {f1_score(found, person):.3f}   beside "
+            f"BehaviorDEPOT's own output {f1_score(found, program):.3f}"
         )
     print("the same, speed of head and rear back, with noise of")
     levels = (0.0, 0.3, 0.6, 1.0, 2.0)
     print(" " * 26 + "".join(f"{level:6.1f} px" for level in levels))
     for stride in (1, 2, 3, 5, 10, 17):
         scores = [
-            f1(rule_on_points(points, stride, level, "head and rear back"), person[::stride])
+            f1_score(rule_on_points(points, stride, level, "head and rear back"), person[::stride])
             for level in levels
         ]
         print(f"{FPS / stride:22.1f} fps" + "".join(f"{score:9.3f}" for score in scores))
@@ -143,7 +138,7 @@ def main() -> None:
     tracks = pl.read_csv(path)
     person = tracks["freezing_human"].to_numpy() == 1
     program = tracks["freezing_behaviordepot"].to_numpy() == 1
-    print(f"BehaviorDEPOT's own output, 50 fps     F1 {f1(program, person):.3f}")
+    print(f"BehaviorDEPOT's own output, 50 fps     F1 {f1_score(program, person):.3f}")
     print_rule_on_points(path, person, program)
     print("the rules on an outline:     px/cm known    scale from the body's length")
     for stride in (1, 2, 5, 10, 17):

@@ -11,7 +11,7 @@ from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once, check_resu
 from tailor_assets.checks import problem_with_features, share_lost
 from tailor_assets.partitions import videos
 from tailor_assets.progress import LogProgress
-from tailor_assets.prompts import read_arena, read_prompts
+from tailor_assets.prompts import read_prompts
 
 CODE_VERSION = "3"
 
@@ -41,8 +41,7 @@ def features(context: dg.AssetExecutionContext, store: ArtifactStore) -> dg.Mate
     key = context.partition_key
     with bad_input_fails_once(context), store.making(key, "features") as draft:
         masks = store.require(key, "masks")
-        template, _, px_per_cm = read_prompts(store, key)
-        arena = read_arena(store, key)
+        template, _, px_per_cm, arena = read_prompts(store, key)
         animals = [thing.name for thing in template.objects if thing.kind == "animal"]
         with store.local(key, "masks.npz") as path, MaskReader(path) as reader:
             table = feature_table(

@@ -79,7 +79,7 @@ def masks(
     with bad_input_fails_once(context), store.making(key, "masks") as draft:
         video, frames = store.require(key, "video"), store.require(key, "frames")
         prompts = store.require(key, "prompts")
-        template, points, _ = read_prompts(store, key)
+        template, points, *_ = read_prompts(store, key)
         table = store.read_table(key, "frames")
         source_frames = table["source_frame"].to_numpy()
         path = draft.path("masks.npz")

@@ -139,20 +139,19 @@ def prompts(
 
 def read_prompts(
     store: ArtifactStore, key: str
-) -> tuple[Template, list[ObjectPrompt], float | None]:
-    """The template, points and px/cm that the ``prompts`` artifact of a video holds."""
+) -> tuple[Template, list[ObjectPrompt], float | None, list[tuple[float, float]] | None]:
+    """Template, points, px/cm and the arena's outline that a video's ``prompts`` artifact holds.
+
+    The last two are None where they were not given.
+    """
     details = store.require(key, "prompts").details
+    arena = details.get("arena")
     return (
         Template.model_validate(details["template"]),
         [ObjectPrompt(**point) for point in details["points"]],
         details.get("px_per_cm"),
+        None if arena is None else [(float(x), float(y)) for x, y in arena],
     )
-
-
-def read_arena(store: ArtifactStore, key: str) -> list[tuple[float, float]] | None:
-    """The arena's outline that the ``prompts`` artifact of a video holds, None where there is none."""
-    arena = store.require(key, "prompts").details.get("arena")
-    return None if arena is None else [(float(x), float(y)) for x, y in arena]
 
 
 def _wait(context: dg.AssetExecutionContext, template: Template, chosen: ChosenPoints) -> None:

@@ -106,7 +106,7 @@ def make_flags(
     )
 
     predictions, frames = store.require(key, "predictions"), store.require(key, "frames")
-    template, _, _ = read_prompts(store, key)
+    template, *_ = read_prompts(store, key)
     window = seconds_window if seconds_window is not None else template.seconds_window
     table = store.read_table(key, "predictions")
     flags = flag_predictions(table, seconds_window=window, uncertain_windows=uncertain_windows)

@@ -6,13 +6,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.freezing_rules import f1, freezing_f1, outline_features
+from benchmarks.freezing_rules import freezing_f1, outline_features
 from tailor_assets.compute.behavior.behavior_model import predict
 from tailor_assets.compute.behavior.behavior_rules import LABELS, RuleSet
 from tailor_assets.compute.behavior.behavior_thresholds import SET_BY_USER, RuleThresholds
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.features.feature_table import FEATURES_VERSION, feature_table
 from tailor_assets.compute.features.nest_features import nest_share
+from tailor_assets.compute.keypoints.point_model import f1_score
 from tailor_assets.compute.mask_file import MaskReader
 from tailor_assets.compute.mask_writer import MaskWriter
 
@@ -343,4 +344,4 @@ def test_the_measure_of_agreement_gives_the_programs_known_figure(labelled_track
     program, person = (
         labelled_tracks[c].to_numpy() == 1 for c in ("freezing_behaviordepot", "freezing_human")
     )
-    assert f1(program, person) == pytest.approx(0.90, abs=0.01)
+    assert f1_score(program, person) == pytest.approx(0.90, abs=0.01)

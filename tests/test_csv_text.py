@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailor_assets.compute.csv_text import is_time, round_significant, write_csv
+from tailor_assets.compute.features.feature_columns import feature_columns
 
 
 def text(table: pl.DataFrame) -> str:
@@ -83,6 +84,24 @@ def test_times_are_written_to_a_microsecond_and_all_else_as_it_is() -> None:
     assert is_time("start_s")
     assert not is_time("speed_px_s")
     assert not is_time("turning_rad_s")
+
+
+def test_spans_of_time_are_times_and_statistics_over_windows_are_not() -> None:
+    for name in ("total_s", "known_s", "recorded_s", "mean_s", "std_s", "time_in_nest_total_s"):
+        assert is_time(name), name
+    for name in (
+        "speed_px_s_mean_1s", "area_std_5s", "part_speed_mean_cm_s", "total_speed_px_s", "unknown_s",
+    ):  # fmt: skip
+        assert not is_time(name), name
+    table = pl.DataFrame({"total_s": [86399.1234567], "speed_px_s_mean_1s": [86399.1234567]})
+    assert text(table).splitlines()[1] == "86399.123457,86399.1"
+
+
+def test_no_feature_but_a_time_is_written_as_one() -> None:
+    columns = feature_columns("mouse", px_per_cm=4.0, arena=True, others=["pup"])
+    assert {name for name in columns if is_time(name)} == {
+        "timestamp_s", "nest_latency_s", "nest_time_s", "time_since_nest_entry_s",
+    }  # fmt: skip
 
 
 def test_a_table_without_rows_has_its_header(tmp_path: Path) -> None:

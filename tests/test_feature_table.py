@@ -128,7 +128,7 @@ def test_the_table_has_the_columns_it_promises_in_order(table: Callable[..., pl.
         px_per_cm=4.0,
     )
     assert features.schema == feature_schema(
-        "mouse", px_per_cm=4.0, arena=True, others=["pup", "dam"]
+        table_features("mouse", px_per_cm=4.0, arena=True, others=["pup", "dam"])
     )
     assert_types(features)
     assert "pair_dam_approach_cm_s" in features.columns

@@ -9,6 +9,7 @@ import pytest
 from tailor_assets.compute.behavior.freezing_rule import FREEZING, FreezingRule
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.keypoints.point_features import keypoint_features
+from tailor_assets.compute.keypoints.point_model import f1_score
 from tailor_assets.compute.keypoints.reading import read_points
 from tailor_assets.compute.keypoints.scoring import score_points
 from tailor_assets.compute.keypoints.tracked_points import TrackedPoints
@@ -46,10 +47,6 @@ def mouse_that_stops(
 def freezing(points: TrackedPoints, px_per_cm: float = 32.0, **options: object) -> pl.DataFrame:
     features = keypoint_features(points, px_per_cm=px_per_cm)
     return FreezingRule(**options).label(features)
-
-
-def f1(predicted: np.ndarray, truth: np.ndarray) -> float:
-    return 2 * np.sum(predicted & truth) / (predicted.sum() + truth.sum())
 
 
 @pytest.mark.parametrize("fps", [10.0, 25.0, 29.97, 50.0, 120.0])
@@ -150,10 +147,10 @@ def test_beside_a_person_the_published_defaults_reach_the_bar() -> None:
     program = labels["freezing_behaviordepot"].to_numpy() == 1
     table = freezing(read_points(DEMO, fps=50))
     ours = (table["behavior"] == FREEZING).to_numpy()
-    assert f1(ours, person) >= 0.85
-    assert f1(ours, program) >= 0.97, "it is BehaviorDEPOT's rule, so it says what that says"
+    assert f1_score(ours, person) >= 0.85
+    assert f1_score(ours, program) >= 0.97, "it is BehaviorDEPOT's rule, so it says what that says"
     by_back = freezing(read_points(DEMO, fps=50), speed_of="mid-back")["behavior"] == FREEZING
-    assert f1(by_back.to_numpy(), person) >= 0.85
+    assert f1_score(by_back.to_numpy(), person) >= 0.85
 
 
 @needs_demo
@@ -165,4 +162,4 @@ def test_at_fewer_frames_a_second_it_says_about_the_same(stride: int) -> None:
         points.parts, points.x[::stride], points.y[::stride], points.likelihood[::stride],
         points.source_frame[::stride], points.timestamp_s[::stride],
     )  # fmt: skip
-    assert f1((freezing(fewer)["behavior"] == FREEZING).to_numpy(), person) >= 0.85
+    assert f1_score((freezing(fewer)["behavior"] == FREEZING).to_numpy(), person) >= 0.85

@@ -67,6 +67,20 @@ def test_several_animals_and_no_choice_is_refused_and_they_are_named(tmp_path: P
     assert "no animal 'carl'" in problem_with(tmp_path, SEVERAL_ANIMALS, animal="carl")
 
 
+@pytest.mark.parametrize("text", [DEEPLABCUT, SLEAP, FLAT])
+def test_a_file_that_names_no_animal_has_none_to_choose(tmp_path: Path, text: str) -> None:
+    sentence = problem_with(tmp_path, text, animal="bob")
+    assert "names no animal, so there is no animal 'bob' to choose" in sentence
+
+
+def test_a_deeplabcut_header_of_several_animals_without_any_has_no_body_part(
+    tmp_path: Path,
+) -> None:
+    empty = "scorer\nindividuals\nbodyparts\ncoords\n0\n1\n"
+    assert "no body part" in problem_with(tmp_path, empty)
+    assert "names no animal" in problem_with(tmp_path, empty, animal="bob")
+
+
 def test_sleap_gives_a_row_for_every_frame_also_for_those_without_an_animal(tmp_path: Path) -> None:
     points = read_points(written(tmp_path, SLEAP), fps=10)
     assert points.parts == ("nose", "base")
@@ -117,7 +131,8 @@ def test_a_plain_table_may_have_its_own_times_another_separator_and_a_byte_order
         (FLAT.replace("Mid-Back", "Nose"), "two columns for x of Nose"),
         (FLAT.replace("Mid-Back_y", "other"), "no y of Mid-Back"),
         (FLAT.replace("0,1,2,0.9", "0,1,two,0.9"), "'two' in column Nose_y, row 1"),
-        (FLAT.replace("\n1,", "\n0,"), "do not increase"),
+        (FLAT.replace("\n1,", "\n0,"), "frame numbers .* do not increase"),
+        ("time_s,nose_x,nose_y\n0.5,1,2\nnan,1,3\n", "The times .* do not increase"),
         (FLAT.replace("\n1,", "\n1.5,"), "no frame number"),
         (DEEPLABCUT.replace("\n0,", "\nlabeled-data/img0.png,"), "names pictures"),
         (DEEPLABCUT.replace("likelihood\n", "z\n"), "'z' of tailbase"),

@@ -5,6 +5,7 @@ import pytest
 
 from tailor_assets.compute.features.motion_features import (
     MOTION_COLUMNS,
+    mean_over_steps,
     motion_features,
     time_steps,
 )
@@ -92,3 +93,13 @@ def test_one_frame_has_no_motion_and_no_warning() -> None:
     assert got["path_length_px"][0] == 0
     for name in ("speed_px_s", "acceleration_px_s2", "heading_sin", "turning_rad_s", "mask_motion"):
         assert np.isnan(got[name][0]), name
+
+
+def test_the_mean_of_a_rate_is_over_the_time_of_the_steps_that_have_one() -> None:
+    nan = float("nan")
+    times = np.array([0.0, 0.1, 1.1, 1.2, 3.2])
+    mean = mean_over_steps(times, np.array([nan, 10.0, 1.0, nan, 2.0]))
+    assert mean == pytest.approx((1 + 1 + 4) / 3.1)
+    assert mean_over_steps(times, np.full(5, nan)) is None
+    assert mean_over_steps(times[:1], np.ones(1)) is None
+    assert mean_over_steps(times[:0], np.ones(0)) is None

@@ -17,7 +17,10 @@ import polars as pl
 SIGNIFICANT_DIGITS = 6
 TIME_DIGITS = 6
 # Columns that hold a time or a span of time in seconds, by what stands before the unit.
-_TIME = re.compile(r"(^|_)(timestamp|start|stop|end|time|latency|duration|entry|interval)_s$")
+_TIME = re.compile(
+    r"(^|_)(timestamp|start|stop|end|time|latency|duration|entry|interval"
+    r"|total|known|recorded|mean|std)_s$"
+)
 # 10^22 is the greatest power of ten that a float64 holds exactly.
 _MOST_EXACT = 22
 _POWERS = 10.0 ** np.arange(_MOST_EXACT + 1)
@@ -50,8 +53,8 @@ def _rounded(column: pl.Series) -> pl.Series:
     return pl.Series(column.name, rounded + 0.0, nan_to_null=True)
 
 
-def round_significant(values: np.ndarray, digits: int = SIGNIFICANT_DIGITS) -> np.ndarray:
-    """``values`` float64 [n] rounded to ``digits`` significant digits, half to even.
+def round_significant(values: np.ndarray) -> np.ndarray:
+    """``values`` float64 [n] rounded to SIGNIFICANT_DIGITS significant digits, half to even.
 
     Each result is the float64 nearest to a decimal number of so many digits, so that its shortest
     text has no more. NaN and infinity stay.
@@ -60,14 +63,14 @@ def round_significant(values: np.ndarray, digits: int = SIGNIFICANT_DIGITS) -> n
     size = np.abs(result)
     # Comparisons with exact powers, not logarithms: those differ between processors.
     whole_digits = np.searchsorted(_POWERS, size, side="right")
-    plain = (size >= 10.0 ** -(_MOST_EXACT - digits - 1)) & (size < _POWERS[-1])
+    plain = (size >= 10.0 ** -(_MOST_EXACT - SIGNIFICANT_DIGITS - 1)) & (size < _POWERS[-1])
     small = plain & (size < 1.0)
     # For 0.00123 the reciprocal says how many zeros follow the point; it may be off by one, which
     # the comparison below puts right.
     with np.errstate(divide="ignore"):
         zeros = np.where(small, np.searchsorted(_POWERS, 1.0 / np.where(small, size, 1.0)), 0)
     too_many = small & (size * _POWERS[np.clip(zeros, 0, _MOST_EXACT)] >= 10.0)
-    places = np.where(small, digits - 1 + zeros - too_many, digits - whole_digits)
+    places = SIGNIFICANT_DIGITS - np.where(small, 1 - zeros + too_many, whole_digits)
     up = plain & (places >= 0)
     factor = _POWERS[np.clip(places[up], 0, _MOST_EXACT)]
     result[up] = np.rint(result[up] * factor) / factor
@@ -76,5 +79,5 @@ def round_significant(values: np.ndarray, digits: int = SIGNIFICANT_DIGITS) -> n
     result[down] = np.rint(result[down] / factor) * factor
     # What no exact power of ten reaches: rare enough to go by text.
     odd = np.flatnonzero(~plain & np.isfinite(result) & (size > 0))
-    result[odd] = [float(f"{value:.{digits - 1}e}") for value in result[odd].tolist()]
+    result[odd] = [float(f"{value:.{SIGNIFICANT_DIGITS - 1}e}") for value in result[odd].tolist()]
     return result

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tailor_assets.compute.features.motion_features import shorter_way
+
 TIME_TOLERANCE_S = 1e-6
 # Across a longer hole nothing is known.
 LONGEST_REACH_S = 1.0
@@ -68,8 +70,8 @@ def turning_speed(timestamps_s: np.ndarray, orientation: np.ndarray, spans: Span
     """
     span = timestamps_s[spans.last] - timestamps_s[spans.first]
     turn = orientation[spans.last] - orientation[spans.first]
-    turn = np.abs(np.remainder(turn + np.pi / 2, np.pi) - np.pi / 2)
-    return np.divide(np.degrees(turn), span, out=np.full(span.shape, np.nan), where=span > 0)
+    turn = np.degrees(np.abs(shorter_way(turn, period=np.pi)))
+    return np.divide(turn, span, out=np.full(span.shape, np.nan), where=span > 0)
 
 
 def centroid_noise(x: np.ndarray, y: np.ndarray) -> float:

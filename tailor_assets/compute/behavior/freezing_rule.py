@@ -86,9 +86,7 @@ class FreezingRule:
         decides |= {name: getattr(self, name) for name in self._numbers()}
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
-    def label(
-        self, features: pl.DataFrame, *, features_version: str = KEYPOINT_FEATURES_VERSION
-    ) -> pl.DataFrame:
+    def label(self, features: pl.DataFrame) -> pl.DataFrame:
         """Freezing or not, row for row.
 
         features: as ``point_features.keypoint_features`` makes them with ``px_per_cm``. Returns
@@ -106,7 +104,8 @@ class FreezingRule:
         found = features["mask_quality"].fill_null(0.0).to_numpy() > 0
         words = np.where(immobile, FREEZING, NOT_FREEZING)
         raw = np.where(known & found, words, NO_DATA)
-        return predict(features, self, features_version=features_version).with_columns(
+        predicted = predict(features, self, features_version=KEYPOINT_FEATURES_VERSION)
+        return predicted.with_columns(
             pl.Series("behavior_raw", raw.tolist(), dtype=pl.String),
             pl.Series("immobile_share", share, dtype=pl.Float64).fill_nan(None),
         )

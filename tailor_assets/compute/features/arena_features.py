@@ -11,6 +11,7 @@ import polars as pl
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.features.body_heading import facing_cos
 from tailor_assets.compute.features.feature import LOST, Feature
+from tailor_assets.compute.features.motion_features import shorter_way
 
 # A vertex where the outline turns less is a point on a bent wall, or on a straight one.
 CORNER_TURN_DEG = 30.0
@@ -68,7 +69,7 @@ def arena_features(
     moves = (way != 0).any(axis=1)
     corner, way = corner[moves], way[moves]
     angle = np.arctan2(way[:, 1], way[:, 0])
-    turn = np.remainder(angle - np.roll(angle, 1) + np.pi, 2 * np.pi) - np.pi
+    turn = shorter_way(angle - np.roll(angle, 1))
     # Rounding of a turn of exactly 30 degrees must not decide.
     sharp = corner[np.abs(turn) >= math.radians(CORNER_TURN_DEG) - 1e-9]
     n = centroid_x.shape[0]

@@ -17,6 +17,7 @@ from tailor_assets.compute.features.motion_features import (
     MAX_GAP_S,
     MIN_ORIENTED_ECCENTRICITY,
     backward,
+    shorter_way,
     time_steps,
 )
 
@@ -119,7 +120,7 @@ def heading_features(
     sign = np.where(known, np.sign(margin), np.nan)
     along_x, along_y = sign * axis_x, sign * axis_y
     angle = np.arctan2(along_y, along_x)
-    turn = np.remainder(backward(angle, neighbours) + np.pi, 2 * np.pi) - np.pi
+    turn = shorter_way(backward(angle, neighbours))
     return {
         "body_heading_sin": along_y,
         "body_heading_cos": along_x,

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tailor_assets.compute.features.mask_strip import number_within
+
 _NO_POINT = np.iinfo(np.int64).max
 
 
@@ -112,7 +114,7 @@ def _lines_between(x: np.ndarray, y: np.ndarray, chain: np.ndarray, n_frames: in
     skip = y0 & 1
     n_crossed = (dy - skip + 1) // 2
     e = np.repeat(np.arange(edge.shape[0]), n_crossed)
-    nth = np.arange(e.shape[0]) - np.repeat(np.cumsum(n_crossed) - n_crossed, n_crossed)
+    nth = number_within(n_crossed)
     numerator = x0[e] * dy[e] + dx[e] * (skip[e] + 2 * nth)
     first_pixel = -((-numerator) // (2 * dy[e]))
     # 1 - ceil(left) - ceil(-right) pixels on each line; half of the 1 for either side.

@@ -175,15 +175,9 @@ def rolling_columns(
 
 
 def feature_schema(
-    feature_set: str,
-    *,
-    px_per_cm: float | None = None,
-    windows_s: Sequence[float] = DEFAULT_WINDOWS_S,
-    arena: bool = False,
-    others: Sequence[str] = (),
+    features: Sequence[Feature], windows_s: Sequence[float] = DEFAULT_WINDOWS_S
 ) -> dict[str, type[pl.DataType]]:
-    """All columns of the features table and their types; arguments as for ``table_features``."""
-    features = table_features(feature_set, px_per_cm=px_per_cm, arena=arena, others=others)
+    """All columns of a table of ``features`` (``table_features``) and their types, in order."""
     schema = {feature.name: feature.kind for feature in features}
     return schema | {name: pl.Float64 for name, *_ in rolling_columns(features, windows_s)}
 
@@ -201,8 +195,5 @@ def feature_columns(
     Arguments as for ``table_features``; ``windows_s``: widths of the rolling windows in seconds.
     Raises PermanentProblem for an unknown ``feature_set``.
     """
-    return list(
-        feature_schema(
-            feature_set, px_per_cm=px_per_cm, windows_s=windows_s, arena=arena, others=others
-        )
-    )
+    features = table_features(feature_set, px_per_cm=px_per_cm, arena=arena, others=others)
+    return list(feature_schema(features, windows_s))

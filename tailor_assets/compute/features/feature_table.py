@@ -94,13 +94,7 @@ def feature_table(
     features = table_features(
         feature_set, px_per_cm=px_per_cm, arena=arena is not None, others=others
     )
-    schema = feature_schema(
-        feature_set,
-        px_per_cm=px_per_cm,
-        windows_s=windows_s,
-        arena=arena is not None,
-        others=others,
-    )
+    schema = feature_schema(features, windows_s)
     if px_per_cm is not None:
         for feature in features:
             if feature.length_power:

@@ -9,6 +9,7 @@ from tailor_assets.compute.features.mask_strip import (
     Windows,
     cut_strip,
     in_batches,
+    number_within,
     shared_area,
 )
 from tailor_assets.compute.features.shape_features import STRIP_PIXELS, Runs, strip_runs
@@ -56,7 +57,7 @@ class _Segments:
     @classmethod
     def of(cls, strip: MaskStrip) -> _Segments:
         runs: Runs = strip_runs(strip)
-        count = np.diff(runs.of_frame, append=runs.line.shape[0])
+        count = runs.count
         top = np.repeat(strip.windows.min_row - strip.first_line, count)
         left = np.repeat(strip.windows.min_col, count)
         return cls(runs.line + top, runs.start + left, runs.stop - 1 + left, count)
@@ -66,8 +67,7 @@ class _Segments:
         return _Segments(self.row[keep], self.first[keep], self.last[keep], count)
 
     def every(self, nth: int) -> _Segments:
-        place = np.arange(self.row.size) - np.repeat(self.start, self.count)
-        return self.kept(place % nth == 0)
+        return self.kept(number_within(self.count) % nth == 0)
 
     def near(self, other: _Segments, squared: np.ndarray) -> _Segments:
         """Those whose distance to the other mask's box is at most the square root of ``squared``."""
@@ -124,8 +124,7 @@ def _of_some_pairs(mine: _Segments, theirs: _Segments, begin: int, end: int) -> 
     mask = np.repeat(np.arange(begin, end), mine.count[begin:end])
     n_others = theirs.count[mask]
     a = np.repeat(which, n_others)
-    nth = np.arange(a.size) - np.repeat(np.cumsum(n_others) - n_others, n_others)
-    b = np.repeat(theirs.start[mask], n_others) + nth
+    b = np.repeat(theirs.start[mask], n_others) + number_within(n_others)
     row = theirs.row[b]
     squared = _squared_distance(
         mine.row[a], mine.first[a], mine.last[a], row, row, theirs.first[b], theirs.last[b]

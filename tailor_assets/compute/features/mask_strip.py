@@ -110,6 +110,15 @@ def set_bits(packed: np.ndarray) -> np.ndarray:
     return 8 * where[bit >> 3] + (bit & 7)
 
 
+def number_within(count: np.ndarray) -> np.ndarray:
+    """Place of every member in its group, from 0, int64 [sum of ``count``].
+
+    ``count`` int64 [groups]: members of each group, which follow one another. [2, 3] -> 0 1 0 1 2.
+    """
+    before = np.cumsum(count) - count
+    return np.arange(int(count.sum())) - np.repeat(before, count)
+
+
 def left_neighbours(packed: np.ndarray) -> np.ndarray:
     """Bits of ``packed`` uint8 [k], each moved one place on: every bit tells its left neighbour."""
     moved = packed >> 1

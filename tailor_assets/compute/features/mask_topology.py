@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tailor_assets.compute.features.mask_strip import MaskStrip, left_neighbours
+from tailor_assets.compute.features.mask_strip import MaskStrip, left_neighbours, number_within
 
 
 def euler_number(strip: MaskStrip) -> np.ndarray:
@@ -53,8 +53,7 @@ def hole_area(
     to = np.searchsorted(at * key + left, (at + 1) * key + right, side="right")
     n_touching = np.maximum(to - from_, 0)
     upper = np.repeat(np.arange(gap.size), n_touching)
-    nth = np.arange(upper.size) - np.repeat(np.cumsum(n_touching) - n_touching, n_touching)
-    lower = from_[upper] + nth
+    lower = from_[upper] + number_within(n_touching)
     while True:
         passes = is_open[upper] != is_open[lower]
         if not passes.any():

@@ -127,6 +127,14 @@ def time_steps(timestamp_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return dt, dt <= limit
 
 
+def shorter_way(turn: np.ndarray, period: float = 2 * np.pi) -> np.ndarray:
+    """``turn`` float64 [N], in radians and modulo ``period``, the shorter way round.
+
+    Within [-period / 2, period / 2); NaN stays.
+    """
+    return np.remainder(turn + period / 2, period) - period / 2
+
+
 def motion_features(
     timestamp_s: np.ndarray,
     centroid_x: np.ndarray,
@@ -165,9 +173,9 @@ def motion_features(
     between_middles = (dt + _previous(dt)) / 2.0
 
     heading = np.where(step >= MIN_HEADING_STEP_PX, np.arctan2(step_y, step_x), np.nan)
-    turn = np.remainder(backward(heading, neighbours) + np.pi, 2 * np.pi) - np.pi
+    turn = shorter_way(backward(heading, neighbours))
     axis = np.where(eccentricity > MIN_ORIENTED_ECCENTRICITY, orientation, np.nan)
-    rotation = np.remainder(backward(axis, neighbours) + np.pi / 2, np.pi) - np.pi / 2
+    rotation = shorter_way(backward(axis, neighbours), period=np.pi)
 
     path = np.where(np.isnan(centroid_x), np.nan, np.nancumsum(step))
     before = _previous(area)
@@ -196,3 +204,15 @@ def _previous(values: np.ndarray) -> np.ndarray:
 def backward(values: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
     """Difference to the row before, float64 [N], NaN where that is no neighbour."""
     return np.where(neighbours, values - _previous(values), np.nan)
+
+
+def mean_over_steps(timestamp_s: np.ndarray, rate: np.ndarray) -> float | None:
+    """Mean of a rate over the time of the steps that have one; None where none has.
+
+    Both float64 [N]; ``rate`` is of the step that ends at its row (of speed: distance / time of the
+    steps seen), NaN where there is none.
+    """
+    steps = np.diff(timestamp_s, prepend=timestamp_s[:1])
+    there = np.isfinite(rate)
+    seconds = float(steps[there].sum())
+    return float((rate[there] * steps[there]).sum() / seconds) if seconds > 0 else None

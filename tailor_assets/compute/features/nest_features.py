@@ -101,7 +101,6 @@ NEST_FEATURES = (
         needs=_BOTH,
     ),
 )
-NEST_COLUMNS = tuple(feature.name for feature in NEST_FEATURES)
 # Those that need animal and nest in one frame.
 RELATION_COLUMNS = ("distance_to_nest_px", "nest_overlap", "in_nest")
 # An animal more than half of which lies on the nest is in it, even if its centroid is not: a
@@ -156,8 +155,7 @@ def _distance_to_runs(
     for batch in in_batches(windows, STRIP_PIXELS):
         strip = cut_strip(packed, batch, height, width)
         runs = strip_runs(strip)
-        n_runs = np.diff(runs.of_frame, append=runs.line.shape[0])
-        frame = np.repeat(np.arange(len(batch)), n_runs)
+        frame = np.repeat(np.arange(len(batch)), runs.count)
         px, py = x[done + frame], y[done + frame]
         row = runs.line - strip.first_line[frame] + batch.min_row[frame]
         left = batch.min_col[frame]

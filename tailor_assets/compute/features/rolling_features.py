@@ -18,7 +18,6 @@ import numpy as np
 
 from tailor_assets.compute.features.rolling_median import rolling_median
 
-ROLLING_STATISTICS = ("mean", "median", "std", "skew", "kurtosis", "min", "max")
 STATISTIC_FORMULAS = {
     "mean": "mean",
     "median": "median; of an even number of values the mean of the middle two",
@@ -30,6 +29,7 @@ STATISTIC_FORMULAS = {
     "min": "smallest value",
     "max": "greatest value",
 }
+ROLLING_STATISTICS = tuple(STATISTIC_FORMULAS)
 # As for flag windows: timestamps are rounded, and a row at the very edge belongs to the window.
 EDGE_TOLERANCE_S = 1e-6
 # Columns and rows worked on at once: bounds the memory beside the table itself, and what is worked
@@ -38,7 +38,6 @@ _COLUMNS_AT_ONCE = 4
 _ROWS_AT_ONCE = 4096
 # As scipy.stats: a spread within rounding of the mean is none.
 _RESOLUTION = 1e-15
-_MOMENTS = ("mean", "std", "skew", "kurtosis", "min", "max")
 
 
 @dataclass
@@ -181,15 +180,15 @@ def _windowed(
     values: np.ndarray, bounds: Sequence[tuple[np.ndarray, np.ndarray]], rows: slice
 ) -> list[_Statistics]:
     """Statistics of ``values`` float64 [N, C] in the windows (first, stop) of some rows."""
-    if rows.stop == rows.start:
+    if not bounds:
         return []
-    low = min(int(first[rows].min()) for first, _ in bounds) if bounds else 0
-    high = max(int(stop[rows].max()) for _, stop in bounds) if bounds else 0
+    low = min(int(first[rows].min()) for first, _ in bounds)
+    high = max(int(stop[rows].max()) for _, stop in bounds)
     shape = (rows.stop - rows.start, values.shape[1])
     totals = [_Statistics.of_nothing(shape) for _ in bounds]
     position = [first[rows] - low for first, _ in bounds]
     lengths = [stop[rows] - first[rows] for first, stop in bounds]
-    longest = max((int(n.max()) for n in lengths), default=0)
+    longest = max(int(n.max()) for n in lengths)
     spans, span = _Statistics.of_rows(values[low:high]), 1
     while span <= longest:
         for total, at, n_rows in zip(totals, position, lengths, strict=True):
@@ -203,18 +202,18 @@ def _windowed(
 
 
 def _finished(total: _Statistics) -> dict[str, np.ndarray]:
+    """ROLLING_STATISTICS but the median, float64 [spans, columns] each."""
     n = np.where(total.count == 0, np.nan, total.count)
     spread = total.squares / n
     spread = np.where(spread > (_RESOLUTION * total.mean) ** 2, spread, np.nan)
     deviation = np.sqrt(total.squares / np.maximum(total.count - 1.0, 1.0))
     skew = total.cubes / n / (spread * np.sqrt(spread))
     kurtosis = total.fourths / n / (spread * spread) - 3.0
-    found = (
-        np.where(total.count == 0, np.nan, total.mean),
-        np.where(total.count < 2, np.nan, deviation),
-        np.where(total.count < 3, np.nan, skew),
-        np.where(total.count < 4, np.nan, kurtosis),
-        np.where(total.count == 0, np.nan, total.minimum),
-        np.where(total.count == 0, np.nan, total.maximum),
-    )
-    return dict(zip(_MOMENTS, found, strict=True))
+    return {
+        "mean": np.where(total.count == 0, np.nan, total.mean),
+        "std": np.where(total.count < 2, np.nan, deviation),
+        "skew": np.where(total.count < 3, np.nan, skew),
+        "kurtosis": np.where(total.count < 4, np.nan, kurtosis),
+        "min": np.where(total.count == 0, np.nan, total.minimum),
+        "max": np.where(total.count == 0, np.nan, total.maximum),
+    }

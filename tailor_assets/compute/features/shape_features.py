@@ -149,6 +149,11 @@ class Runs:
     stop: np.ndarray
     of_frame: np.ndarray
 
+    @property
+    def count(self) -> np.ndarray:
+        """Runs of each frame, int64 [n]."""
+        return np.diff(self.of_frame, append=self.line.shape[0])
+
 
 def strip_runs(strip: MaskStrip) -> Runs:
     """Find the runs of all crops of a strip. Raises ValueError where a crop holds no pixel."""
@@ -157,10 +162,10 @@ def strip_runs(strip: MaskStrip) -> Runs:
     change = set_bits(flat ^ left_neighbours(flat))
     line, start = np.divmod(change[0::2], strip.width)
     stop = change[1::2] - line * strip.width
-    of_frame = np.searchsorted(line, strip.first_line)
-    if (np.diff(of_frame, append=line.shape[0]) == 0).any():
+    runs = Runs(line, start, stop, np.searchsorted(line, strip.first_line))
+    if (runs.count == 0).any():
         raise ValueError("a window holds no pixel")
-    return Runs(line, start, stop, of_frame)
+    return runs
 
 
 def shape_features(
@@ -201,8 +206,7 @@ def place_features(
 
 
 def _moments(strip: MaskStrip, runs: Runs) -> CentralMoments:
-    n_runs = np.diff(runs.of_frame, append=runs.line.shape[0])
-    row = runs.line - np.repeat(strip.first_line, n_runs)
+    row = runs.line - np.repeat(strip.first_line, runs.count)
     middle_x, middle_y = 4 * strip.windows.n_bytes, strip.windows.height // 2
     return central_moments(row, runs.start, runs.stop, runs.of_frame, middle_x, middle_y)
 

@@ -6,20 +6,8 @@ import cv2
 import numpy as np
 
 from tailor_assets.compute.mask_state import MaskState
+from tailor_assets.compute.report.palette import STATE_COLOURS
 
-# Okabe and Ito's colours, which colour-blind people tell apart; RGB. What is as usual is quiet, and
-# what has no mask is grey.
-_COLOURS = {
-    MaskState.TRACKED: (0, 158, 115),
-    MaskState.HELD: (148, 208, 190),
-    MaskState.REFOUND: (86, 180, 233),
-    MaskState.UNCERTAIN: (240, 228, 66),
-    MaskState.MERGED: (230, 159, 0),
-    MaskState.SWAPPED: (213, 94, 0),
-    MaskState.EXPLODED: (204, 60, 160),
-    MaskState.LOST: (70, 70, 70),
-    MaskState.NOT_STARTED: (190, 190, 190),
-}
 # Of the frames in one column, the one that a person would want to know of is seen.
 _LOUDEST_LAST = (
     MaskState.NOT_STARTED,
@@ -48,7 +36,7 @@ def draw_states(states: Mapping[str, np.ndarray], width: int = 720) -> bytes:
     ]
     legend = _legend(present, width)
     picture = np.full((_ROW * len(states) + len(legend), width, 3), 255, np.uint8)
-    palette = np.array([_COLOURS[state] for state in _LOUDEST_LAST], np.uint8)
+    palette = np.array([STATE_COLOURS[state] for state in _LOUDEST_LAST], np.uint8)
     for i, (name, codes) in enumerate(states.items()):
         top = _ROW * i
         _write(picture, name, 0, top + 12)
@@ -86,7 +74,7 @@ def _legend(present: list[MaskState], width: int) -> np.ndarray:
     picture = np.full((_ROW * (line + 1), width, 3), 255, np.uint8)
     for state, x, line in places:
         top = _ROW * line + 4
-        picture[top : top + 11, x : x + 11] = _COLOURS[state]
+        picture[top : top + 11, x : x + 11] = STATE_COLOURS[state]
         _write(picture, _word(state), x + 16, top + 10)
     return picture
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tailor_assets.compute.features.motion_features import time_steps
+from tailor_assets.compute.features.motion_features import shorter_way, time_steps
 from tailor_assets.compute.keypoints.part_roles import ROLE_NAMES, column_name
 from tailor_assets.compute.keypoints.tracked_points import TrackedPoints
 
@@ -141,8 +141,7 @@ def head_headings(body: Body) -> list[np.ndarray]:
 
 def turned(body: Body, heading_rad: np.ndarray) -> np.ndarray:
     """Turn since the row before, the shorter way round, degrees per second: float64 [rows]."""
-    turn = np.remainder(body.step(heading_rad) + np.pi, 2 * np.pi) - np.pi
-    return np.degrees(turn) / body.step_s
+    return np.degrees(shorter_way(body.step(heading_rad))) / body.step_s
 
 
 def joint_angle(a: np.ndarray, joint: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -34,12 +34,7 @@ def read_deeplabcut(table: TextTable, animal: str | None) -> NamedColumns:
         )
     parts, coordinates = table.head[header_rows - 2], table.head[header_rows - 1]
     animals = table.head[1] if several else [""] * len(parts)
-    if animal is not None and not several:
-        raise PermanentProblem(
-            f"The tracking file {table.path.name} names no animal, so there is no animal {animal!r} "
-            "to choose; leave the choice out."
-        )
-    chosen = choose_animal(animals[1:], animal, table.path.name) if several else None
+    chosen = choose_animal(animals[1:], animal, table.path.name)
     text = table.columns(header_rows)
     index = text.to_series(0)
     if index.len() and not (index[0] or "").strip().replace(".", "", 1).isdigit():
@@ -55,7 +50,7 @@ def read_deeplabcut(table: TextTable, animal: str | None) -> NamedColumns:
         )
     found = NamedColumns(table.path.name, source_frame.astype(np.int64), None)
     for k in range(1, len(parts)):
-        if several and animals[k] != chosen:
+        if animals[k] != chosen:
             continue
         kind = coordinates[k].lower()
         if kind not in COORDINATES:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.keypoints.named_columns import NamedColumns
+from tailor_assets.compute.keypoints.named_columns import NamedColumns, choose_animal
 from tailor_assets.compute.keypoints.number_table import TextTable, numbers, whole_numbers
 
 COORDINATES = {
@@ -36,11 +35,13 @@ def is_flat(table: TextTable) -> bool:
     return any(pair and pair[1] == "x" and (pair[0], "y") in found for pair in found)
 
 
-def read_flat(table: TextTable) -> NamedColumns:
+def read_flat(table: TextTable, animal: str | None) -> NamedColumns:
     """Parts and positions; columns that are neither a coordinate nor a frame or time are left out.
 
-    Without a column of frames the rows are the frames, from 0.
+    Without a column of frames the rows are the frames, from 0. Raises PermanentProblem where an
+    animal was asked for: the file names none.
     """
+    choose_animal((), animal, table.path.name)
     header = table.head[0]
     lower = [name.lower() for name in header]
     text = table.columns(1)
@@ -59,6 +60,4 @@ def read_flat(table: TextTable) -> NamedColumns:
         # A column like group_p, without an x of its own, is somebody's statistics.
         if pair is not None and pair[0] in points:
             found.add(*pair, numbers(text, k, header[k], table.path))
-    if not points:
-        raise PermanentProblem(f"The tracking file {table.path.name} has no column of x.")
     return found

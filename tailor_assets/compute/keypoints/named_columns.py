@@ -63,8 +63,17 @@ class NamedColumns:
 
 
 def choose_animal(animals: Sequence[str], wanted: str | None, file_name: str) -> str:
-    """The one animal of a file, or the one asked for. Raises PermanentProblem when it is not clear."""
-    names = list(dict.fromkeys(animals))
+    """The one animal of a file, or the one asked for; "" of a file that names none.
+
+    animals: as the file names them, as often as it does. Raises PermanentProblem when it is not
+    clear which is meant.
+    """
+    names = list(dict.fromkeys(animals)) or [""]
+    if wanted is not None and names == [""]:
+        raise PermanentProblem(
+            f"The tracking file {file_name} names no animal, so there is no animal {wanted!r} to "
+            "choose; leave the choice out."
+        )
     if wanted is not None and wanted not in names:
         raise PermanentProblem(
             f"The tracking file {file_name} has no animal {wanted!r}; it has {', '.join(names)}."

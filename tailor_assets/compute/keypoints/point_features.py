@@ -8,6 +8,7 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 
+from tailor_assets.compute.features.motion_features import shorter_way
 from tailor_assets.compute.features.rolling_features import rolling_features
 from tailor_assets.compute.keypoints.body import (
     DERIVED,
@@ -75,12 +76,14 @@ def keypoint_features(
     scale, unit = (1.0, "px") if px_per_cm is None else (checked_scale(px_per_cm), "cm")
     body = Body.of(clean_points(points, cleaning), find_roles(points.parts, roles))
     columns = _of_rows(body, scale, unit)
-    base = [name for name in columns if name.startswith(_WINDOWED) and "_sin" not in name]
+    base = [name for name in columns if name.startswith(_WINDOWED)]
     timestamp_s = points.timestamp_s
     windowed = {name: columns[name] for name in base}
     columns |= rolling_features(timestamp_s, windowed, windows_s)
     if rich:
-        columns |= context_features(timestamp_s, windowed, CONTEXT_WINDOWS_S)
+        more = [width_s for width_s in CONTEXT_WINDOWS_S if width_s not in windows_s]
+        centred = columns | rolling_features(timestamp_s, windowed, more)
+        columns |= context_features(timestamp_s, base, CONTEXT_WINDOWS_S, centred)
     found = np.mean([~np.isnan(position[:, 0]) for position in body.named.values()], axis=0)
     state = np.where(found > 0, MaskState.TRACKED.label, MaskState.LOST.label)
     return pl.DataFrame(
@@ -143,7 +146,7 @@ def _directions(body: Body) -> dict[str, np.ndarray]:
         columns[f"{what}_turning_deg_s"] = turning
         columns[f"{what}_turning_abs_deg_s"] = np.abs(turning)
     if len(facing) == 2:
-        between = np.remainder(facing["head"] - facing["body"] + np.pi, 2 * np.pi) - np.pi
+        between = shorter_way(facing["head"] - facing["body"])
         columns["head_body_angle_deg"] = np.degrees(between)
     return columns
 

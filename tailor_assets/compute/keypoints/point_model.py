@@ -21,29 +21,20 @@ from tailor_assets.compute.behavior.training.estimators import (
     predict_probabilities,
 )
 from tailor_assets.compute.behavior.training.folds import BLOCKS, PURGE_S, Fold, contiguous_blocks
-from tailor_assets.compute.behavior.training.labelled_data import stretches_of
+from tailor_assets.compute.behavior.training.labelled_data import (
+    numbers_of,
+    stretches_of,
+    trainable_columns,
+)
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.features.rolling_features import rolling_column, rolling_features
 
 INNER_BLOCKS = 4
-# Where in the arena and which way it looks, how far so far, and how sure the tracker was: true of
-# one recording only. The keys are no measurements.
-_NOT_LEARNT = (
-    "frame", "source_frame", "timestamp_s", "mask_quality", "mask_state", "centroid_x", "centroid_y",
-)  # fmt: skip
-_NOT_LEARNT_ENDS = ("_likelihood", "_direction_sin", "_direction_cos")
-_NOT_LEARNT_STARTS = ("path_length",)
 
 
 def model_columns(features: pl.DataFrame) -> tuple[str, ...]:
     """Columns of a keypoint features table that mean the same in another recording."""
-    return tuple(
-        name
-        for name in features.columns
-        if name not in _NOT_LEARNT
-        and not name.endswith(_NOT_LEARNT_ENDS)
-        and not name.startswith(_NOT_LEARNT_STARTS)
-    )
+    return trainable_columns([features.schema])
 
 
 @dataclass(frozen=True)
@@ -226,5 +217,4 @@ def _matrix(features: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
             f"The features lack {', '.join(missing[:5])}; make them with the same parts, scale and "
             "windows, or train with other columns."
         )
-    cast = [pl.col(name).cast(pl.Float64).fill_null(np.nan).cast(pl.Float32) for name in columns]
-    return features.select(cast).to_numpy().astype(np.float64)
+    return numbers_of(features, columns).astype(np.float64)

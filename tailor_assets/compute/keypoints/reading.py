@@ -31,13 +31,8 @@ def read_points(path: Path | str, *, fps: float, animal: str | None = None) -> T
         found = read_deeplabcut(table, animal)
     elif is_sleap(table):
         found = read_sleap(table, animal)
-    elif is_flat(table) and animal is None:
-        found = read_flat(table)
     elif is_flat(table):
-        raise PermanentProblem(
-            f"The tracking file {table.path.name} names no animal, so there is no animal {animal!r} "
-            "to choose; leave the choice out."
-        )
+        found = read_flat(table, animal)
     else:
         raise PermanentProblem(
             f"{table.path.name} is neither DeepLabCut's CSV (header rows scorer, bodyparts, coords) "

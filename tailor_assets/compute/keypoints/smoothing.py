@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-TIME_TOLERANCE_S = 1e-6
+from tailor_assets.compute.features.rolling_features import EDGE_TOLERANCE_S, window_bounds
+
 # Standard deviation of a normal distribution over its median absolute deviation.
 MAD_TO_SIGMA = 1.4826
 # Values that Hampel's filter holds at once.
@@ -33,14 +34,15 @@ def hampel(
     result = values.copy()
     if not values.size or width_s <= 0:
         return result
-    first, last = _window(timestamp_s, width_s)
-    reach = int(max((np.arange(first.size) - first).max(), (last - np.arange(first.size)).max()))
+    first, stop = window_bounds(timestamp_s, width_s)
+    numbers = np.arange(timestamp_s.size)
+    reach = int(max((numbers - first).max(), (stop - 1 - numbers).max()))
     offsets = np.arange(-reach, reach + 1)
     step = max(1, _VALUES_AT_ONCE // (offsets.size * values.shape[1]))
     for start in range(0, values.shape[0], step):
         rows = np.arange(start, min(start + step, values.shape[0]))
         taken = rows[:, None] + offsets
-        inside = (taken >= first[rows, None]) & (taken <= last[rows, None])
+        inside = (taken >= first[rows, None]) & (taken < stop[rows, None])
         taken = np.clip(taken, 0, values.shape[0] - 1)
         windows = np.where(inside[:, :, None], values[taken], np.nan)
         middle = _median(windows)
@@ -68,10 +70,10 @@ def lowess(timestamp_s: np.ndarray, values: np.ndarray, width_s: float) -> np.nd
     level = np.where(known, values, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     moved = np.where(known, values - level, 0.0)
     s0, s1, s2, t0, t1 = (np.zeros(values.shape) for _ in range(5))
-    first, last = _window(timestamp_s, width_s)
+    first, stop = window_bounds(timestamp_s, width_s)
     rows = np.arange(timestamp_s.size)
-    for offset in range(int((first - rows).min()), int((last - rows).max()) + 1):
-        here = rows[(rows + offset >= first) & (rows + offset <= last)]
+    for offset in range(int((first - rows).min()), int((stop - rows).max())):
+        here = rows[(rows + offset >= first) & (rows + offset < stop)]
         there = here + offset
         distance = (timestamp_s[there] - timestamp_s[here]) / half
         weight = np.clip(1.0 - np.abs(distance) ** 3, 0.0, None) ** 3
@@ -101,22 +103,14 @@ def fill_short_gaps(timestamp_s: np.ndarray, values: np.ndarray, longest_s: floa
         known = np.flatnonzero(~np.isnan(values[:, k]))
         if known.size < 2:
             continue
-        gaps = np.flatnonzero(~np.isnan(values[:, k]) == 0)
+        gaps = np.flatnonzero(np.isnan(values[:, k]))
         after = np.searchsorted(known, gaps)
         inside = (after > 0) & (after < known.size)
         gaps, after = gaps[inside], after[inside]
         time = timestamp_s[known[after]] - timestamp_s[known[after - 1]]
-        filled = gaps[time <= longest_s + TIME_TOLERANCE_S]
+        filled = gaps[time <= longest_s + EDGE_TOLERANCE_S]
         result[filled, k] = np.interp(timestamp_s[filled], timestamp_s[known], values[known, k])
     return result
-
-
-def _window(timestamp_s: np.ndarray, width_s: float) -> tuple[np.ndarray, np.ndarray]:
-    """First and last row within half a width of each row: two int64 [n]."""
-    half = width_s / 2 + TIME_TOLERANCE_S
-    first = np.searchsorted(timestamp_s, timestamp_s - half, side="left")
-    last = np.searchsorted(timestamp_s, timestamp_s + half, side="right") - 1
-    return first, last
 
 
 def _median(windows: np.ndarray) -> np.ndarray:

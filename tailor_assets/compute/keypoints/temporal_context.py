@@ -5,11 +5,11 @@ A person who scores a video looks back and forth; a classifier of rows sees only
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from tailor_assets.compute.features.rolling_features import rolling_column, rolling_features
+from tailor_assets.compute.features.rolling_features import EDGE_TOLERANCE_S, rolling_column
 
 CONTEXT_STATISTICS = ("mean", "max")
 SIDES = (("before", -1.0), ("after", 1.0))
@@ -24,21 +24,25 @@ def context_column(column: str, side: str, statistic: str, window_s: float) -> s
 
 
 def context_features(
-    timestamp_s: np.ndarray, columns: Mapping[str, np.ndarray], windows_s: Sequence[float]
+    timestamp_s: np.ndarray,
+    columns: Iterable[str],
+    windows_s: Sequence[float],
+    centred: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
     """Window statistics of ``columns`` one width before and one width after each row.
 
-    timestamp_s: float64 [n], increasing. columns: float64 [n] each, NaN where there is no value. At
-    width w, "before" is the window from 1.5 w to 0.5 w before the row, "after" its mirror image:
-    the centred windows of the rows nearest to those middles. Returns float64 [n] per column, NaN
-    where there is no such window or nothing is known in it.
+    timestamp_s: float64 [n], increasing. centred: what ``rolling_features`` gave for all
+    ``columns`` and ``windows_s``, or more. At width w, "before" is the window from 1.5 w to 0.5 w
+    before the row, "after" its mirror image: the centred windows of the rows nearest to those
+    middles. Returns float64 [n] per column, NaN where there is no such window or nothing is known
+    in it.
     """
+    names = list(columns)
     result: dict[str, np.ndarray] = {}
     for window_s in windows_s:
-        centred = rolling_features(timestamp_s, columns, [window_s])
         for side, sign in SIDES:
             rows, there = _nearest(timestamp_s, sign * window_s, _NEAR_SHARE * window_s)
-            for name in columns:
+            for name in names:
                 for statistic in CONTEXT_STATISTICS:
                     values = centred[rolling_column(name, statistic, window_s)]
                     result[context_column(name, side, statistic, window_s)] = np.where(
@@ -55,4 +59,4 @@ def _nearest(timestamp_s: np.ndarray, away_s: float, within_s: float) -> tuple[n
     before = np.maximum(after - 1, 0)
     nearer = np.abs(timestamp_s[before] - wanted) < np.abs(timestamp_s[after] - wanted)
     rows = np.where(nearer, before, after)
-    return rows, np.abs(timestamp_s[rows] - wanted) <= within_s + 1e-6
+    return rows, np.abs(timestamp_s[rows] - wanted) <= within_s + EDGE_TOLERANCE_S

@@ -45,8 +45,8 @@ class TrackedPoints:
         if self.source_frame.shape != (rows,):
             raise PermanentProblem("The tracked points need one source_frame and time a row.")
         for name, what in (("source_frame", "frame numbers"), ("timestamp_s", "times")):
-            steps = np.diff(getattr(self, name))
-            if not np.all(np.isfinite(self.timestamp_s)) or np.any(steps <= 0):
+            values = getattr(self, name)
+            if not np.all(np.isfinite(values)) or np.any(np.diff(values) <= 0):
                 raise PermanentProblem(
                     f"The {what} of the tracked points do not increase from row to row; sort the "
                     "file by frame and keep one row for each."
