@@ -4,9 +4,9 @@
 
 Without VIDEO a simulated recording of 640x480 is made (60 s at 30 frames/s). tailor decodes the
 frames, draws masks, tail and bar on each, and encodes; ffmpeg (imageio-ffmpeg's binary) decodes the
-same frames and encodes them with the same settings, drawing nothing, and so is what the work costs
-at least. Runs alternate; times are medians. Prints a markdown table; the exit status is 1 below 100
-frames/s. Masks are the simulator's truth, or for VIDEO an ellipse that wanders.
+same frames and encodes them at the overlay's preset and quality, drawing nothing, and so is what the
+work costs at least. Runs alternate; times are medians. Prints a markdown table; the exit status is 1
+below 100 frames/s. Masks are the simulator's truth, or for VIDEO an ellipse that wanders.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def flags_of(sources: np.ndarray, times: np.ndarray) -> pl.DataFrame:
 
 
 def ffmpeg(video: Path, stride: int, target: Path) -> None:
-    """Decode the same frames and encode them, with the overlay's settings."""
+    """Decode the same frames and encode them, at the overlay's preset and quality."""
     command = [
         get_ffmpeg_exe(), "-v", "error", "-nostdin", "-y", "-i", str(video),
         *(["-vf", f"select=not(mod(n\\,{stride}))"] if stride > 1 else []), "-fps_mode",

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -264,10 +264,21 @@ class ArtifactStore(dg.ConfigurableResource):
                     _download(path / name, Path(staged) / name)
             yield Path(staged)
 
-    def read_table(self, partition: str, name: str) -> pl.DataFrame:
-        """Read ``<name>.parquet`` of a partition."""
+    def read_table(
+        self,
+        partition: str,
+        name: str,
+        wanted: Callable[[list[str]], Sequence[str]] | None = None,
+    ) -> pl.DataFrame:
+        """Read ``<name>.parquet`` of a partition.
+
+        wanted: given the names of all columns, those that are read, in this order; all unless given.
+        """
         with self.local(partition, f"{name}.parquet") as path:
-            return pl.read_parquet(path)
+            if wanted is None:
+                return pl.read_parquet(path)
+            columns = list(wanted(list(pl.read_parquet_schema(path))))
+            return pl.read_parquet(path, columns=columns).select(columns)
 
 
 def _replace(source: Path, target: Path) -> None:

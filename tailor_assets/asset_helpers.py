@@ -1,7 +1,8 @@
 """What every asset of this house shares: common arguments, failing for good, yielding a check."""
 
+import base64
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +15,7 @@ from tailor_assets.partitions import videos
 OWNERS = ["team:tailor"]
 # By which Dagster knows the run that a sensor has asked for.
 RUN_KEY_TAG = "dagster/run_key"
+_METADATA_WIDTH = 640  # pixels
 
 
 def check_spec(name: str, asset: str, description: str) -> dg.AssetCheckSpec:
@@ -39,12 +41,34 @@ def check_result(name: str, asset: str, problem: str | None) -> dg.AssetCheckRes
 
 
 @contextmanager
-def bad_input_fails_once(context: dg.AssetExecutionContext) -> Iterator[None]:
+def bad_input_fails_once(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
+) -> Iterator[None]:
     """Turn a PermanentProblem into a failure that is shown as its sentence and never retried."""
     try:
         yield
     except PermanentProblem as problem:
         permanent_failure(context, str(problem))
+
+
+def pictures_shown(
+    figures: Mapping[str, bytes | None], names: Sequence[str]
+) -> dict[str, dg.MetadataValue]:
+    """Metadata with those of the figures (PNG bytes by name) that are there.
+
+    Dagster's database keeps them for every materialization, so name a few: the copies are small.
+    """
+    from tailor_assets.compute.report.figure_style import reduced_png
+
+    pictures = {name: figures.get(name) for name in names}
+    return {
+        name.replace("_", " "): dg.MetadataValue.md(
+            f"![{name}](data:image/png;base64,"
+            f"{base64.b64encode(reduced_png(png, _METADATA_WIDTH)).decode()})"
+        )
+        for name, png in pictures.items()
+        if png is not None
+    }
 
 
 def link(url: str) -> dg.MetadataValue[Any]:

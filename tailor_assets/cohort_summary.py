@@ -1,8 +1,8 @@
 """Many videos at once: groups of animals described and compared, and everything exported."""
 
-import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -10,7 +10,7 @@ from pydantic import Field
 
 from resources.artifact_store import ArtifactStore, version_of
 from resources.settings import load_settings
-from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once
+from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once, pictures_shown
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.partitions import partition_key, videos
 from tailor_assets.progress import LogProgress
@@ -18,14 +18,11 @@ from tailor_assets.version import TAILOR_VERSION
 
 if TYPE_CHECKING:
     from tailor_assets.compute.cohort.measures import VideoTables
-    from tailor_assets.compute.report.report_input import Drawing
 
 CODE_VERSION = "1"
 COHORTS_FOLDER = "cohorts"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-# Kept in Dagster's database for every materialization: small copies, and not of all figures.
 _IN_METADATA = ("share", "movement", "share_trend")
-_METADATA_WIDTH = 640
 
 
 class CohortConfig(dg.Config):
@@ -94,13 +91,14 @@ def cohort_summary(
          for v in cohort.videos],
         source.versions,
     )  # fmt: skip
+    pictures = {name: drawing.png for name, drawing in made.drawings.items()}
     return dg.MaterializeResult(
         data_version=dg.DataVersion(version),
         metadata={
             "videos": summary.tables["measures"]["video"].n_unique(),
             "animals": summary.tables["subjects"]["subject"].n_unique(),
             "groups": ", ".join(cohort.groups),
-            **_shown(made.drawings),
+            **pictures_shown(pictures, _IN_METADATA),
             "warnings": dg.MetadataValue.md(
                 "\n".join(f"- {sentence}" for sentence in summary.warnings) or "none"
             ),
@@ -109,20 +107,6 @@ def cohort_summary(
             "folder": dg.MetadataValue.path(str(folder)),
         },
     )
-
-
-def _shown(drawings: "Mapping[str, Drawing]") -> dict[str, dg.MetadataValue]:
-    from tailor_assets.compute.report.figure_style import reduced_png
-
-    pictures = {name: drawings[name].png for name in _IN_METADATA if name in drawings}
-    return {
-        name.replace("_", " "): dg.MetadataValue.md(
-            f"![{name}](data:image/png;base64,"
-            f"{base64.b64encode(reduced_png(png, _METADATA_WIDTH)).decode()})"
-        )
-        for name, png in pictures.items()
-        if png is not None
-    }
 
 
 class StoredResults:
@@ -147,8 +131,6 @@ class StoredResults:
 
     def read(self, video: str) -> "VideoTables":
         """The columns that a cohort is made from. Raises PermanentProblem for outdated artifacts."""
-        import polars as pl
-
         from tailor_assets.compute.cohort.measures import VideoTables, wanted_columns
         from tailor_assets.compute.cohort.results_folders import model_of
 
@@ -156,12 +138,10 @@ class StoredResults:
         if key is None:
             raise PermanentProblem("there is no such video: give its key or its name.")
         records = {name: self._store.require(key, name) for name in ("features", "predictions")}
-        tables = {}
-        for name in records:
-            with self._store.local(key, f"{name}.parquet") as path:
-                scan = pl.scan_parquet(path)
-                columns = wanted_columns(scan.collect_schema().names(), name)
-                tables[name] = scan.select(columns).collect()
+        tables = {
+            name: self._store.read_table(key, name, partial(wanted_columns, table=name))
+            for name in records
+        }
         self.versions[video] = (records["features"].version, records["predictions"].version)
         about = {
             "partition": key,

@@ -1,7 +1,6 @@
 """The recording with what was found drawn on it, to be watched in a browser."""
 
 import dagster as dg
-import polars as pl
 from pydantic import Field
 
 from resources.artifact_store import ArtifactStore, version_of
@@ -38,22 +37,16 @@ def overlay_video(
     """
     from tailor_assets.compute.mask_file import MaskReader
     from tailor_assets.compute.overlay.make_overlay import (
-        FLAG_COLUMNS,
         OVERLAY_VERSION,
         make_overlay,
+        wanted_columns,
     )
 
     key = context.partition_key
     with bad_input_fails_once(context), store.making(key, "overlay_video") as draft:
         records = {name: store.require(key, name) for name in _MADE_FROM}
-        template, _, _ = read_prompts(store, key)
-        with store.local(key, "flags.parquet") as path:
-            columns = [
-                name
-                for name in pl.read_parquet_schema(path)
-                if name in FLAG_COLUMNS or name.startswith("probability_")
-            ]
-            flags = pl.read_parquet(path, columns=columns)
+        template, *_ = read_prompts(store, key)
+        flags = store.read_table(key, "flags", wanted_columns)
         times = store.read_table(key, "video_timestamps")["timestamp_s"].to_numpy()
         with (
             store.local(key, records["video"].details["file"]) as video_path,

@@ -7,9 +7,10 @@ from resources.configured_drive import DriveResource
 from resources.video_registry import VideoRegistry
 from run_queue.usage import metered
 from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once, link
+from tailor_assets.compute.results_folder import overlay_name
 from tailor_assets.partitions import videos
 from tailor_assets.publication_claim import publication
-from tailor_assets.publishing import overlay_name, publish_one
+from tailor_assets.publishing import publish_folder
 
 CODE_VERSION = "1"
 
@@ -47,11 +48,12 @@ def published_overlay(
             return dg.MaterializeResult(metadata={"uploaded": 0, "switched off": True})
         overlay, flags = store.require(key, "overlay_video"), store.require(key, "flags")
         name = overlay_name(row.results_name)
-        with (
-            store.local(key, "overlay.mp4") as path,
-            publication(context, registry, "overlay", {name: path}) as fence,
-        ):
-            report = publish_one(drive.open(), row, name, path, fence=fence, log=context.log)
+        with store.local(key, "overlay.mp4") as path:
+            files = {name: path}
+            with publication(context, registry, "overlay", files) as fence:
+                report = publish_folder(
+                    drive.open(), row, files, prefix=None, fence=fence, log=context.log
+                )
         record = draft.commit(
             version=version_of("published_overlay", CODE_VERSION, overlay.version),
             made_from={"overlay_video": overlay, "flags": flags},

@@ -18,9 +18,9 @@ from resources.drive import Drive, DriveFull, DriveMustWait, DriveUnavailable, F
 from resources.video_registry import VideoRow
 from tailor_assets.compute.checksum import file_md5
 from tailor_assets.compute.csv_text import write_csv
+from tailor_assets.compute.results_folder import MANIFEST, overlay_name
 from tailor_assets.progress import LogProgress
 
-MANIFEST = "manifest.json"
 _PARALLEL_CHECKSUMS = 8
 _LARGEST_MANIFEST = 64 << 20  # bytes; people can write to this file, too
 
@@ -61,11 +61,6 @@ def result_files(
         watch = stack.enter_context(store.local(key, "watch"))
         files |= {f"watch/{path.name}": path for path in sorted(watch.glob("*.jpg"))}
         yield files
-
-
-def overlay_name(results_name: str) -> str:
-    """Name of the overlay video in a results folder."""
-    return f"{results_name}_overlay.mp4"
 
 
 def outdated_overlay(store: ArtifactStore, key: str, name: str) -> list[str]:
@@ -145,56 +140,31 @@ def publish_folder(
     row: VideoRow,
     files: Mapping[str, Path],
     *,
-    prefix: str,
+    prefix: str | None,
     fence: Fence,
     log: dg.DagsterLogManager,
 ) -> PublishReport:
     """Make one folder of the results (``prefix`` ends with a slash) hold exactly ``files``.
 
-    The folder is tailor's own, so whatever else is in it is removed.
+    The folder is tailor's own, so whatever else is in it is removed. With None, ``files`` are put
+    beside the others of the results and nothing is removed. A file that is there and right stays.
+
     Raises dagster.Failure (retried) when a file does not arrive as it was sent.
     """
     start = time.monotonic()
-    everything = drive.published(row.tenant, row.results_name)
-    there = {name: file for name, file in everything.items() if name.startswith(prefix)}
+    there = drive.published(row.tenant, row.results_name)
     sums = _checksums(files)
     wrong = _differing(sums, there)
-    stale = [name for name in there if name not in files]
     _send_all(drive, row, files, sums, wrong, fence, log)
-    drive.unpublish_all(row.tenant, row.results_name, stale, fence=fence)
+    stale: list[str] = []
+    if prefix is not None:
+        stale = [name for name in there if name.startswith(prefix) and name not in files]
+        drive.unpublish_all(row.tenant, row.results_name, stale, fence=fence)
     return PublishReport(
         names=sorted(files),
         uploaded=len(wrong),
         kept=len(files) - len(wrong),
         removed=len(stale),
-        seconds=round(time.monotonic() - start, 3),
-        identity=_identity(sums),
-    )
-
-
-def publish_one(
-    drive: Drive,
-    row: VideoRow,
-    name: str,
-    path: Path,
-    *,
-    fence: Fence,
-    log: dg.DagsterLogManager,
-) -> PublishReport:
-    """Put one file beside the others of a results folder; one that is there and right stays.
-
-    Raises dagster.Failure (retried) when it does not arrive as it was sent.
-    """
-    start = time.monotonic()
-    files = {name: path}
-    sums = _checksums(files)
-    wrong = _differing(sums, drive.published(row.tenant, row.results_name))
-    _send_all(drive, row, files, sums, wrong, fence, log)
-    return PublishReport(
-        names=[name],
-        uploaded=len(wrong),
-        kept=1 - len(wrong),
-        removed=0,
         seconds=round(time.monotonic() - start, 3),
         identity=_identity(sums),
     )

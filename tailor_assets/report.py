@@ -1,15 +1,14 @@
 """A video's results on one page, for people: figures, bouts, flags, and where they come from."""
 
-import base64
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import dagster as dg
-import polars as pl
 from pydantic import Field
 
 from resources.artifact_store import ArtifactRecord, ArtifactStore, version_of
-from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once
+from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once, pictures_shown
 from tailor_assets.partitions import videos
 from tailor_assets.progress import LogProgress
 from tailor_assets.prompts import read_prompts
@@ -17,9 +16,7 @@ from tailor_assets.version import TAILOR_VERSION
 
 CODE_VERSION = "1"
 MADE_FROM = ("video", "frames", "prompts", "masks", "features", "predictions", "flags")
-# Kept in Dagster's database for every materialization: small copies, and not of all figures.
 _IN_METADATA = ("ethogram", "track", "occupancy")
-_METADATA_WIDTH = 640
 
 
 class ReportConfig(dg.Config):
@@ -48,18 +45,16 @@ def report(
     shows is in ``docs/report.md``.
     """
     from tailor_assets.compute.report.assemble import assemble, wanted_columns, wanted_frames
-    from tailor_assets.compute.report.figure_style import reduced_png
     from tailor_assets.compute.report.make_report import REPORT_VERSION, make_report
 
     key = context.partition_key
     with bad_input_fails_once(context), store.making(key, "report") as draft:
         records = {name: store.require(key, name) for name in MADE_FROM}
-        template, _, px_per_cm = read_prompts(store, key)
-        tables = {}
-        for name in ("features", "flags"):
-            with store.local(key, f"{name}.parquet") as path:
-                columns = pl.read_parquet_schema(path)
-                tables[name] = pl.read_parquet(path, columns=wanted_columns(list(columns), name))
+        template, _, px_per_cm, arena = read_prompts(store, key)
+        tables = {
+            name: store.read_table(key, name, partial(wanted_columns, kind=name))
+            for name in ("features", "flags")
+        }
         video = records["video"].details
         pictures = [f"{number:06d}.jpg" for number in wanted_frames(tables["flags"])]
         with (
@@ -77,7 +72,7 @@ def report(
                 nest=template.nest,
                 px_per_cm=px_per_cm,
                 seconds_window=records["flags"].details["seconds_window"],
-                arena=records["prompts"].details.get("arena"),
+                arena=arena,
                 provenance=provenance(key, records),
                 bin_s=config.bin_s,
             )
@@ -92,19 +87,11 @@ def report(
             details={"bin_s": made.bin_s, "figures": sorted(made.figures), "bytes": size},
             run_id=context.run.run_id,
         )  # fmt: skip
-    shown = {
-        name: dg.MetadataValue.md(
-            f"![{name}](data:image/png;base64,"
-            f"{base64.b64encode(reduced_png(made.figures[name], _METADATA_WIDTH)).decode()})"
-        )
-        for name in _IN_METADATA
-        if name in made.figures
-    }
     return dg.MaterializeResult(
         data_version=dg.DataVersion(record.version),
         metadata={
             **dict(made.key_figures),
-            **shown,
+            **pictures_shown(made.figures, _IN_METADATA),
             "file": dg.MetadataValue.path(str(store.path(key, "report.html"))),
             "bytes": size,
         },

@@ -77,6 +77,21 @@ def test_what_is_committed_is_there_with_its_record(store: ArtifactStore) -> Non
         assert [p.name for p in folder.iterdir()] == ["v1.jpg"]
 
 
+def test_of_a_table_only_the_wanted_columns_are_read(store: ArtifactStore) -> None:
+    table = pl.DataFrame({"a": [1], "b": [2], "c": [3]})
+    with store.making(KEY, "masks") as draft:
+        table.write_parquet(draft.path("masks.parquet"))
+        draft.commit(version="v1")
+    names: list[str] = []
+
+    def wanted(columns: list[str]) -> list[str]:
+        names.extend(columns)
+        return ["c", "a"]
+
+    assert store.read_table(KEY, "masks", wanted).equals(table.select("c", "a"))
+    assert names == ["a", "b", "c"]
+
+
 def test_a_new_version_replaces_every_file_of_the_old(store: ArtifactStore) -> None:
     make(store, "masks", "v1")
     with store.making(KEY, "masks") as draft:

@@ -14,6 +14,7 @@ from tailor_assets.compute.behavior.bout_table import (
     bout_table,
     bouts_per_bin,
     labels_of,
+    row_codes,
     time_budget,
 )
 from tailor_assets.compute.behavior.bouts import NO_DATA, row_durations
@@ -139,7 +140,7 @@ def test_a_bout_across_a_border_counts_on_both_sides_for_its_part() -> None:
 
 def test_no_data_is_counted_apart_and_is_in_no_share() -> None:
     table = predictions("aa--bb----")
-    budget = time_budget(table)
+    budget = time_budget(bout_table(table))
     assert budget.recorded_s == pytest.approx(1.0)
     assert (budget.known_s, budget.no_data_s) == (pytest.approx(0.4), pytest.approx(0.6))
     assert budget.no_data_bouts == 2
@@ -180,6 +181,14 @@ def test_a_bouts_probability_is_that_of_its_label_where_there_is_one() -> None:
     assert statistics["behavior"].to_list() == ["moving", "in nest", "still"]
     never = statistics.row(2, named=True)
     assert (never["bouts"], never["total_s"], never["mean_s"]) == (0, 0.0, None)
+
+
+def test_codes_are_places_among_the_labels_and_of_no_data_there_is_none() -> None:
+    table = predictions("ab-ca")
+    assert row_codes(table, ["in nest", "moving"]).tolist() == [1, 0, -1, -1, 1]
+    assert row_codes(table, []).tolist() == [-1] * 5
+    codes = row_codes(predictions(""), ["moving"])
+    assert (codes.size, codes.dtype) == (0, np.int64)
 
 
 def test_no_rows_give_empty_tables_and_one_row_a_bout_without_length() -> None:

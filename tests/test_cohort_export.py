@@ -188,6 +188,16 @@ def test_a_video_without_results_stops_everything_unless_it_may_be_missing(
     assert "left out of everything: gone" in capsys.readouterr().err
 
 
+def test_days_of_missing_videos_alone_make_a_page_without_trends(
+    study: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "study.csv"
+    file.write_text("video,group,subject,day\nm0d1,a,m0,\ngone,a,m9,1\nlost,a,m9,2\n")
+    arguments = ["--results", str(study / "results"), "--out", str(tmp_path / "out")]
+    assert main(["cohort", str(file), *arguments, "--no-nwb", "--allow-missing"]) == 0
+    assert "There is no data for this in any video" in (tmp_path / "out/cohort.html").read_text()
+
+
 def test_a_video_is_found_by_name_by_key_and_by_its_folder(
     study: Path, tmp_path: Path, no_figures: None
 ) -> None:

@@ -18,6 +18,7 @@ from tailor_assets.compute.cohort.measures import (
 )
 from tailor_assets.compute.cohort.summary import summarise
 from tailor_assets.compute.cohort.tidy_table import subject_days, subject_values, tidy_table
+from tailor_assets.compute.cohort.trend_figures import TRENDS, draw_trends
 from tailor_assets.compute.errors import PermanentProblem
 
 
@@ -182,6 +183,25 @@ def test_what_the_numbers_do_not_bear_is_said() -> None:
                  "1 videos have no day"):  # fmt: skip
         assert part in said, part
     assert summarise(cohort, found).tables["comparisons"]["welch_p"].null_count() > 0
+
+
+def test_animals_without_results_do_not_make_a_group_large_enough() -> None:
+    videos = [video(f"v{i}", "a", f"m{i}") for i in range(3)]
+    cohort = Cohort([*videos, *(video(f"w{i}", "b", f"n{i}") for i in range(3))], [])
+    found = {one.video: measured(0.5) for one in videos} | {"w0": measured(0.5)}
+    said = " ".join(summarise(cohort, found).warnings)
+    assert "The group b has 1 animal: with fewer than 3" in said
+    assert "The group a" not in said
+
+
+@pytest.mark.parametrize("name", TRENDS)
+def test_days_of_videos_without_results_alone_are_no_trend(name: str) -> None:
+    gone = [video("v2", "a", "m2", 1), video("v3", "a", "m2", 2)]
+    cohort = Cohort([video("v1", "a", "m1"), *gone], [])
+    assert cohort.has_days
+    drawing = draw_trends(summarise(cohort, {"v1": measured(0.5)}), name)
+    assert drawing.png is None
+    assert "no data" in drawing.caption
 
 
 def test_pixels_and_centimetres_are_never_put_together() -> None:

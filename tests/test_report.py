@@ -4,6 +4,7 @@ import base64
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ from making_masks import some_masks, write_masks
 from tailor_assets.compute.behavior.bouts import NO_DATA, row_durations
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.report.assemble import assemble, wanted_frames
-from tailor_assets.compute.report.flag_figure import thumbnail_rows
+from tailor_assets.compute.report.flag_figure import make_thumbnails, thumbnail_rows
 from tailor_assets.compute.report.make_report import chosen_bin_s, make_report
 from tailor_assets.compute.report.nest_figure import nest_use
 from tailor_assets.compute.report.occupancy_figure import occupancy
-from tailor_assets.compute.report.palette import label_styles
+from tailor_assets.compute.report.palette import GREEN, ORANGE, SKY_BLUE, label_styles
 from tailor_assets.compute.report.time_columns import TimeColumns, clock_time
 
 HOSTILE = '<img src=x onerror=alert(1)> & "$\\frac{1}{2}$" \u202e mouse'
@@ -226,6 +227,58 @@ def test_an_animal_that_was_never_found_gives_sentences(tmp_path: Path) -> None:
     assert "were not found in the same frame" in text
     assert "no moment is flagged" in text
     assert set(made.figures) == {"ethogram", "masks"}
+
+
+def test_more_bars_than_can_be_seen_are_a_sentence_and_a_table_to_save(tmp_path: Path) -> None:
+    text = Parsed(report_of(tmp_path, 600, bin_s=0.1)).text
+    assert "600 stretches of time are too many to draw" in text
+    assert "Save this table as CSV" in text
+    assert not (tmp_path / "report_figures" / "time_budget.png").exists()
+
+
+def test_the_mean_speed_is_over_time_whatever_the_frame_rate(tmp_path: Path) -> None:
+    features, flags = tables(50)
+    # 29 steps of 0.1 s at 10 px/s, and 20 of 0.4 s at 1 px/s: 37 px in 10.9 s.
+    step = np.repeat([0.1, 0.4], [29, 20])
+    speed = np.repeat([10.0, 1.0], [29, 20])
+    times = pl.Series("timestamp_s", np.concatenate([[0.0], np.cumsum(step)]))
+    features = features.with_columns(
+        times,
+        pl.Series("speed_px_s", [None, *speed]),
+        pl.Series("path_length_px", np.concatenate([[0.0], np.cumsum(step * speed)])),
+    )
+    data = assemble("x", features, flags.with_columns(times), masks=None, frames_dir=None)
+    made = make_report(data, tmp_path)
+    assert dict(made.key_figures)["mean speed"] == "3.39 px/s"
+    assert "3.39 px/s on average" in (tmp_path / "report.html").read_text()
+
+
+def test_two_animals_of_a_thumbnail_have_two_colours(tmp_path: Path) -> None:
+    features, flags = tables(60)
+    pictures = tmp_path / "frames"
+    pictures.mkdir()
+    for number in wanted_frames(flags):
+        cv2.imwrite(str(pictures / f"{number:06d}.jpg"), np.full((240, 320), 128, np.uint8))
+    square = np.array([[0, 0], [60, 0], [60, 60], [0, 60]], float)
+    places = {"one": (20, 20), "other": (180, 20), "nest": (20, 150)}
+    outlines = {name: [square + np.array(place)] for name, place in places.items()}
+    data = assemble(
+        "x", features, flags, masks=None, frames_dir=pictures, size=(320, 240), nest="nest"
+    )
+    data = replace(data, outlines=dict.fromkeys(range(60), outlines))
+    jpeg = make_thumbnails(data)[0].jpeg
+    assert jpeg is not None
+    picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1].astype(int)
+    scale = 224 / 320
+    drawn = []
+    for (polygon,) in outlines.values():
+        left, top = (polygon.min(axis=0) * scale).astype(int)
+        part = picture[top - 3 : top + 46, left - 3 : left + 46]
+        coloured = np.ptp(part, axis=2) > 20
+        drawn.append(part[coloured].mean(axis=0) - 128)
+    for mine, colour in zip(drawn, (GREEN, SKY_BLUE, ORANGE), strict=True):
+        wanted = np.array(colour) - 128
+        assert mine @ wanted > 0.9 * np.linalg.norm(mine) * np.linalg.norm(wanted)
 
 
 def test_a_video_without_a_nest_says_so(tmp_path: Path) -> None:

@@ -188,6 +188,22 @@ def test_tailor_report_in_the_folder_keeps_the_manifest_true(
     }
 
 
+def test_a_manifest_that_somebody_has_edited_stops_no_report(
+    finished: tuple[Lab, str], tmp_path: Path
+) -> None:
+    lab, key = finished
+    folder, name = folder_of(lab, key)
+    copy = tmp_path / "results"
+    shutil.copytree(folder, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    edited = manifest | {"seconds_window": "3 s", "px_per_cm": "8", "points": 1}
+    (copy / "manifest.json").write_text(json.dumps(edited))
+    assert main(["report", str(copy)]) == 0
+    html = (copy / f"{name}_report.html").read_text()
+    assert "A window is laid around every change" in html
+    assert "cm/s on average" in html, "the features have the scale, too"
+
+
 def test_what_tailor_rescore_leaves_is_enough_for_a_report(
     finished: tuple[Lab, str], tmp_path: Path
 ) -> None:

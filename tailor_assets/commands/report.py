@@ -12,8 +12,8 @@ import polars as pl
 from resources.atomic_write import write_atomically
 from tailor_assets.compute.checksum import file_md5
 from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.compute.results_folder import MANIFEST, manifest_of, overlay_name, scale_of
 from tailor_assets.progress import LogProgress
-from tailor_assets.publishing import MANIFEST, overlay_name
 from tailor_assets.version import TAILOR_VERSION
 
 _FLAGS = "_flags_predonly.csv"
@@ -49,7 +49,8 @@ def report_of_folder(
     features = _read(features_path, wanted_columns(_header(features_path), "features"))
     header = _header(flags_path)
     flags = _read(flags_path, ["source_frame", *wanted_columns(header, "flags")])
-    manifest = _manifest(folder)
+    manifest = manifest_of(folder)
+    window = manifest.get("seconds_window")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -62,8 +63,8 @@ def report_of_folder(
         flags,
         masks=masks if masks.is_file() else None,
         frames_dir=next((f for f in (folder / "frames", folder / "watch") if f.is_dir()), None),
-        px_per_cm=manifest.get("px_per_cm") or _px_per_cm(features_path),
-        seconds_window=manifest.get("seconds_window"),
+        px_per_cm=scale_of(manifest, features),
+        seconds_window=window if isinstance(window, (int, float)) else None,
         provenance=_provenance(manifest, flags_path, header),
         bin_s=bin_s,
     )
@@ -144,27 +145,6 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or ["unknown trouble"])[0].rstrip(".")
 
 
-def _px_per_cm(features: Path) -> float | None:
-    """The scale that the columns in centimetres were made with, where there are any."""
-    pair = ("axis_major_length", "axis_major_length_cm")
-    if not set(pair) <= set(_header(features)):
-        return None
-    table = _read(features, list(pair)).drop_nulls()
-    lengths = table.filter(pl.col(pair[1]) > 0)
-    if lengths.is_empty():
-        return None
-    return float((lengths[pair[0]] / lengths[pair[1]]).median())  # type: ignore[arg-type]
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    """What the manifest says; nothing where there is none, as after ``tailor rescore``."""
-    try:
-        content = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 def _provenance(
     manifest: Mapping[str, Any], flags: Path, header: list[str]
 ) -> dict[str, list[tuple[str, Any]]]:
@@ -185,7 +165,8 @@ def _provenance(
     objects = [(name, manifest[name]) for name in ("template", "segmenter", "px_per_cm")
                if manifest.get(name) is not None]  # fmt: skip
     points = manifest.get("points")
-    objects += [("point", json.dumps(point)) for point in points or [] if isinstance(points, list)]
+    if isinstance(points, list):
+        objects += [("point", json.dumps(point)) for point in points]
     before = {"Recording": _pairs(manifest.get("video")), "Objects": objects}
     return {title: facts for title, facts in {**before, **tables}.items() if facts}
 

@@ -19,7 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from tailor_assets.compute.behavior.behavior_model import probability_column
+from tailor_assets.compute.behavior.behavior_model import (
+    is_probability,
+    label_of_column,
+    probability_column,
+)
 from tailor_assets.compute.behavior.bouts import (
     NO_DATA,
     TIME_TOLERANCE_S,
@@ -80,7 +84,7 @@ def bout_table(predictions: pl.DataFrame) -> pl.DataFrame:
     if not starts.size:
         return pl.DataFrame(schema=_BOUT_SCHEMA)
     durations = row_durations(times)
-    elapsed = np.concatenate([[0.0], np.cumsum(durations)])
+    elapsed = _clock(durations)
     frames = predictions["frame"].cast(pl.Int64).to_numpy()
     lasts = stops - 1
     return pl.DataFrame(
@@ -99,9 +103,8 @@ def bout_table(predictions: pl.DataFrame) -> pl.DataFrame:
     ).with_columns(pl.col("mean_probability").fill_nan(None))
 
 
-def time_budget(predictions: pl.DataFrame) -> TimeBudget:
-    """Seconds recorded, known and without data; raises like ``bout_table``."""
-    bouts = bout_table(predictions)
+def time_budget(bouts: pl.DataFrame) -> TimeBudget:
+    """Seconds recorded, known and without data. bouts: what ``bout_table`` returned."""
     lost = bouts.filter(pl.col("behavior") == NO_DATA)
     recorded, unknown = float(bouts["duration_s"].sum()), float(lost["duration_s"].sum())
     return TimeBudget(recorded, recorded - unknown, unknown, lost.height)
@@ -180,8 +183,9 @@ def bouts_per_bin(
     times, codes, names = _checked(predictions)
     if not times.size:
         return pl.DataFrame(schema=_BIN_SCHEMA)
-    edges, borders = _bins(times, bin_s)
-    elapsed = _clock(times)
+    durations = row_durations(times)
+    elapsed = _clock(durations)
+    edges, borders = _bins(times, durations, elapsed, bin_s)
     starts, stops = bout_edges(codes)
     wanted = _with_all(labels, np.array(names, dtype=object)[codes[starts]])
     totals, counts = [], []
@@ -233,23 +237,32 @@ def labels_of(predictions: pl.DataFrame) -> list[str]:
     """
     seen = [str(name) for name in predictions["behavior"].unique(maintain_order=True)]
     by_column = {probability_column(name): name for name in seen if name != NO_DATA}
-    prefix = "probability_"
     model = [
-        by_column.get(column, column.removeprefix(prefix).replace("_", " "))
+        by_column.get(column, label_of_column(column))
         for column in predictions.columns
-        if column.startswith(prefix)
+        if is_probability(column)
     ]
     return [*model, *(name for name in seen if name not in model and name != NO_DATA)]
 
 
-def _clock(times: np.ndarray) -> np.ndarray:
+def row_codes(predictions: pl.DataFrame, labels: Sequence[str]) -> np.ndarray:
+    """Place of each row's label in ``labels``: int64 [n], -1 for "no data" and any other."""
+    behavior = predictions["behavior"].cast(pl.String)
+    places = list(range(len(labels)))
+    return behavior.replace_strict(
+        list(labels), places, default=-1, return_dtype=pl.Int64
+    ).to_numpy()
+
+
+def _clock(durations: np.ndarray) -> np.ndarray:
     """Seconds recorded before each row and at the end, float64 [n + 1]: holes have no length."""
-    return np.concatenate([[0.0], np.cumsum(row_durations(times))])
+    return np.concatenate([[0.0], np.cumsum(durations)])
 
 
-def _bins(times: np.ndarray, bin_s: float) -> tuple[np.ndarray, np.ndarray]:
+def _bins(
+    times: np.ndarray, durations: np.ndarray, elapsed: np.ndarray, bin_s: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Borders of the bins by ``_clock`` and by the recording's time: two float64 [bins + 1]."""
-    durations = row_durations(times)
     end = times[-1] + durations[-1]
     count = max(1, math.ceil((end - times[0]) / bin_s - TIME_TOLERANCE_S))
     if count > MOST_BINS:
@@ -258,7 +271,6 @@ def _bins(times: np.ndarray, bin_s: float) -> tuple[np.ndarray, np.ndarray]:
         )
     borders = times[0] + bin_s * np.arange(count + 1)
     borders[-1] = end
-    elapsed = _clock(times)
     moments = np.maximum.accumulate(np.stack([times, times + durations], 1).ravel())
     edges = np.interp(borders, moments, np.stack([elapsed[:-1], elapsed[1:]], 1).ravel())
     edges[-1] = elapsed[-1]
@@ -316,6 +328,4 @@ def _checked(predictions: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, list[st
             "The predictions' timestamps do not increase, so bouts have no length; make them again."
         )
     names = [str(name) for name in predictions["behavior"].unique(maintain_order=True)]
-    index = {name: code for code, name in enumerate(names)}
-    codes = np.array([index[name] for name in predictions["behavior"]], dtype=np.int64)
-    return times, codes, names
+    return times, row_codes(predictions, names), names

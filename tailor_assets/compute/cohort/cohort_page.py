@@ -27,9 +27,7 @@ UNIT_OF_ANALYSIS = (
 ROWS_SHOWN = 400
 
 
-def draw_all(
-    summary: CohortSummary, progress: Callable[[int, int | None], None] | None = None
-) -> dict[str, Drawing]:
+def draw_all(summary: CohortSummary) -> dict[str, Drawing]:
     """All figures by name: of groups, and over days where the cohort has days."""
     steps: list[tuple[Callable[[CohortSummary, str], Drawing], str]] = [
         (draw_groups, name) for name in FIGURES
@@ -38,11 +36,9 @@ def draw_all(
         steps += [(draw_trends, name) for name in TRENDS]
     drawings = {}
     with house_style():
-        for done, (draw, name) in enumerate(steps, 1):
+        for draw, name in steps:
             drawing = draw(summary, name)
             drawings[drawing.name] = drawing
-            if progress is not None:
-                progress(done, len(steps))
     return drawings
 
 

@@ -15,9 +15,7 @@ from tailor_assets.compute.cohort.sample_statistics import (
     describe,
     holm,
 )
-from tailor_assets.compute.cohort.tidy_table import KEY, Key
-
-_OF_KEY = {"measure": pl.String, "behavior": pl.String, "unit": pl.String}
+from tailor_assets.compute.cohort.tidy_table import KEY, KEY_SCHEMA, Key
 
 
 def group_table(
@@ -44,7 +42,7 @@ def group_table(
         rows,
         schema={
             "group": pl.String,
-            **_OF_KEY,
+            **KEY_SCHEMA,
             "n": pl.Int64,
             "without_value": pl.Int64,
             **dict.fromkeys(numbers, pl.Float64),
@@ -75,7 +73,11 @@ def comparison_table(
     for name in ("welch_p", "mann_whitney_p"):
         for row, corrected in zip(rows, holm([row[name] for row in rows]), strict=True):
             row[f"{name}_holm"] = corrected
-    schema: dict[str, type[pl.DataType]] = {"group_1": pl.String, "group_2": pl.String, **_OF_KEY}
+    schema: dict[str, type[pl.DataType]] = {
+        "group_1": pl.String,
+        "group_2": pl.String,
+        **KEY_SCHEMA,
+    }
     for one in fields(Comparison):
         if one.name in ("n_1", "n_2"):
             schema[one.name] = pl.Int64

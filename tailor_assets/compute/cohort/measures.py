@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from tailor_assets.compute.behavior.behavior_model import probability_column
+from tailor_assets.compute.behavior.behavior_model import is_probability, probability_column
 from tailor_assets.compute.behavior.bout_table import bout_statistics, bout_table
 from tailor_assets.compute.behavior.bouts import NO_DATA
 from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.compute.features.motion_features import mean_over_steps
 
 # Columns that measures and NWB files are made from; a features table has hundreds.
 FEATURE_COLUMNS = (
@@ -90,7 +91,7 @@ def wanted_columns(columns: Sequence[str], table: str) -> list[str]:
     return [
         name
         for name in columns
-        if name in wanted or (table == "predictions" and name.startswith("probability_"))
+        if name in wanted or (table == "predictions" and is_probability(name))
     ]
 
 
@@ -106,7 +107,7 @@ def measure_video(tables: VideoTables) -> VideoMeasures:
             "predictions, so they are not of the same frames: make the predictions again."
         )
     bouts = bout_table(tables.predictions)
-    columns = [name for name in tables.predictions.columns if name.startswith("probability_")]
+    columns = [name for name in tables.predictions.columns if is_probability(name)]
     known = bouts.filter(pl.col("behavior") != NO_DATA)
     by_label: dict[str, dict[str, float | None]] = {}
     if known.height:
@@ -149,11 +150,7 @@ def _movement(features: pl.DataFrame) -> dict[str, tuple[str, float | None]]:
     if name in features.columns and features.height > 1:
         times = features["timestamp_s"].cast(pl.Float64).to_numpy()
         speeds = features[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
-        steps = np.diff(times, prepend=times[0])
-        there = np.isfinite(speeds)
-        seconds = float(steps[there].sum())
-        if seconds > 0:
-            speed = float((speeds[there] * steps[there]).sum() / seconds)
+        speed = mean_over_steps(times, speeds)
     # A path of which no step was seen is not a path of no length.
     distance = None if speed is None else distance
     return {"distance_travelled": (unit, distance), "mean_speed": (f"{unit}/s", speed)}

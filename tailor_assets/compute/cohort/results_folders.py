@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from tailor_assets.compute.cohort.measures import VideoTables, wanted_columns
 from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.compute.results_folder import (
+    FEATURES_ENDING,
+    features_files,
+    manifest_of,
+    scale_of,
+)
 
-_FEATURES, _PREDICTIONS, _MANIFEST = "_features.csv", "_prediction.csv", "manifest.json"
-# Thousands of pictures, and no table.
-_NOT_LOOKED_INTO = ("frames", "watch", "nwb")
+_PREDICTIONS = "_prediction.csv"
 _WORDS = ("behavior", "model_name", "model_version", "model_hash", "features_version")
 _INTEGERS = ("frame",)
 
@@ -35,19 +36,11 @@ class ResultsFolders:
             )
         self._root = root
         self._found: dict[str, list[Path]] = {}
-        for place, folders, files in os.walk(root):
-            folders[:] = sorted(
-                name for name in folders if name not in _NOT_LOOKED_INTO and name[0] != "."
-            )
-            for name in sorted(files):
-                if name.endswith(_FEATURES):
-                    self._note(Path(place) / name)
-
-    def _note(self, features: Path) -> None:
-        name = features.name.removesuffix(_FEATURES)
-        key = _manifest(features.parent).get("partition")
-        for known_as in {name, key} - {None}:
-            self._found.setdefault(str(known_as), []).append(features)
+        for features in features_files(root):
+            name = features.name.removesuffix(FEATURES_ENDING)
+            key = manifest_of(features.parent).get("partition")
+            for known_as in {name, key} - {None}:
+                self._found.setdefault(str(known_as), []).append(features)
 
     def has(self, video: str) -> bool:
         """Whether there are features and predictions of it."""
@@ -59,7 +52,7 @@ class ResultsFolders:
         path = self._features(video)
         if path is None:
             raise PermanentProblem(f"There are no results of {video} under {self._root}.")
-        manifest = _manifest(path.parent)
+        manifest = manifest_of(path.parent)
         features = _read(path, "features")
         predictions = _read(_beside(path), "predictions")
         about = {
@@ -75,8 +68,8 @@ class ResultsFolders:
         return VideoTables(
             features,
             predictions,
-            _scale(manifest, features),
-            {"results": path.name.removesuffix(_FEATURES), **about, **model_of(predictions)},
+            scale_of(manifest, features),
+            {"results": path.name.removesuffix(FEATURES_ENDING), **about, **model_of(predictions)},
         )
 
     def _features(self, video: str) -> Path | None:
@@ -91,7 +84,7 @@ class ResultsFolders:
         if found:
             return found[0]
         folder = self._root / video
-        here = sorted(folder.glob(f"*{_FEATURES}")) if folder.is_dir() else []
+        here = sorted(folder.glob(f"*{FEATURES_ENDING}")) if folder.is_dir() else []
         return here[0] if len(here) == 1 else None
 
 
@@ -103,16 +96,7 @@ def model_of(predictions: pl.DataFrame) -> dict[str, str]:
 
 
 def _beside(features: Path) -> Path:
-    return features.with_name(features.name.removesuffix(_FEATURES) + _PREDICTIONS)
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    """What the manifest says; nothing where there is none, as after ``tailor rescore``."""
-    try:
-        content = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return features.with_name(features.name.removesuffix(FEATURES_ENDING) + _PREDICTIONS)
 
 
 def _read(path: Path, table: str) -> pl.DataFrame:
@@ -132,17 +116,3 @@ def _kind(name: str) -> pl.DataType:
     if name in _INTEGERS:
         return pl.Int64()
     return pl.String() if name in _WORDS else pl.Float64()
-
-
-def _scale(manifest: dict[str, Any], features: pl.DataFrame) -> float | None:
-    """px per cm, from the manifest or from the path, which is there in both units."""
-    scale = manifest.get("px_per_cm")
-    if isinstance(scale, (int, float)) and scale > 0:
-        return float(scale)
-    pair = ("path_length_px", "path_length_cm")
-    if not set(pair) <= set(features.columns):
-        return None
-    pixels, centimetres = (features[name].max() for name in pair)
-    if not pixels or not centimetres:
-        return None
-    return float(pixels) / float(centimetres)  # type: ignore[arg-type]

@@ -92,7 +92,9 @@ def _warnings(
             "at one place: give px_per_cm."
         )
     for group in cohort.groups:
-        animals = {one.subject for one in cohort.videos if one.group == group}
+        animals = {
+            one.subject for one in cohort.videos if one.group == group and one.video in measured
+        }
         if len(animals) < LEAST_ANIMALS:
             warnings.append(
                 f"The group {group} has {len(animals)} animal{'' if len(animals) == 1 else 's'}: "

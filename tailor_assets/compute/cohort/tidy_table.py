@@ -12,14 +12,14 @@ from statistics import mean as fraction_mean
 
 import polars as pl
 
-from tailor_assets.compute.behavior.behavior_model import probability_column
+from tailor_assets.compute.behavior.behavior_model import label_of_column, probability_column
 from tailor_assets.compute.cohort.cohort_file import Cohort
 from tailor_assets.compute.cohort.measures import OF_BEHAVIOR, OF_VIDEO, VideoMeasures, never
 
 # What a number is of: measure, behaviour (none for measures of the whole video), unit.
 Key = tuple[str, str | None, str]
 KEY = ("measure", "behavior", "unit")
-_OF_KEY = {"measure": pl.String, "behavior": pl.String, "unit": pl.String}
+KEY_SCHEMA = {"measure": pl.String, "behavior": pl.String, "unit": pl.String}
 
 
 def tidy_table(cohort: Cohort, measured: Mapping[str, VideoMeasures]) -> pl.DataFrame:
@@ -61,7 +61,7 @@ def tidy_table(cohort: Cohort, measured: Mapping[str, VideoMeasures]) -> pl.Data
         "day": pl.String,
         "day_number": pl.Float64,
         **dict.fromkeys(cohort.covariates, pl.String),
-        **_OF_KEY,
+        **KEY_SCHEMA,
         "value": pl.Float64,
     }
     return pl.DataFrame(rows, schema=schema)
@@ -78,7 +78,7 @@ def _labels(measured: Sequence[VideoMeasures]) -> list[str]:
     labels: list[str] = []
     for one in measured:
         for column in one.model_columns:
-            unseen = [column.removeprefix("probability_").replace("_", " ")]
+            unseen = [label_of_column(column)]
             labels += [name for name in named.get(column, unseen) if name not in labels]
         labels += [name for name in one.of_behavior if name not in labels]
     return labels

@@ -25,12 +25,13 @@ def draw_trends(summary: CohortSummary, name: str) -> Drawing:
     """One panel per measure of ``FIGURES[name]`` over days. The cohort has days."""
     title = f"{FIGURES[name]} over days"
     keys = keys_of_figure(summary.tables["measures"], name)
-    if not keys:
+    numbers = summary.tables["days"]["day_number"].unique().sort().to_list()
+    # The file has days, but those of videos without results are no data.
+    if not keys or not numbers:
         return Drawing.nothing(f"{name}_trend", title, "There is no data for this in any video.")
     groups = summary.cohort.groups
     styles = label_styles(groups)
     figure, panels = panel_grid(len(keys))
-    numbers = summary.tables["days"]["day_number"].unique().sort().to_list()
     # Groups of one day stand beside each other, so that their whiskers can be told apart.
     apart = 0.05 * (numbers[-1] - numbers[0]) / max(1, len(groups))
     for key, panel in zip(keys, panels, strict=True):

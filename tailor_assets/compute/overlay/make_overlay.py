@@ -5,14 +5,15 @@ One pass, and in memory at any time: a few pictures, one chunk of masks per obje
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from tailor_assets.compute.behavior.bout_table import label_probabilities, labels_of
+from tailor_assets.compute.behavior.behavior_model import is_probability
+from tailor_assets.compute.behavior.bout_table import label_probabilities, labels_of, row_codes
 from tailor_assets.compute.behavior.bouts import NO_DATA
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.mask_file import MaskReader
@@ -41,6 +42,11 @@ class Overlay:
     height: int
     encoder: str
     seconds: float
+
+
+def wanted_columns(names: Sequence[str]) -> list[str]:
+    """Of the columns of the flags those that an overlay reads."""
+    return [name for name in names if name in FLAG_COLUMNS or is_probability(name)]
 
 
 def overlay_size(width: int, height: int) -> tuple[int, int]:
@@ -87,11 +93,10 @@ def make_overlay(
         )
     size = overlay_size(reader.width, reader.height)
     rows = _info_rows(flags)
-    times = np.array([row.time_s for row in rows])
+    times = flags["timestamp_s"].cast(pl.Float64).to_numpy()
     labels = labels_of(flags)
-    index = {label: place for place, label in enumerate(labels)}
-    codes = np.array([index.get(row.behavior, -1) for row in rows])
-    flagged = np.array([row.flag_window > 0 for row in rows])
+    codes = row_codes(flags, labels)
+    flagged = flags["flag_window"].to_numpy() > 0
     bar = InfoBar(size[0], times, codes, labels, flagged, label_styles(labels))
     layer = MaskLayer(reader, size, nest)
     animal = subject or next((name for name in reader.objects if name != nest), reader.objects[0])

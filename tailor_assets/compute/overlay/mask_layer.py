@@ -6,25 +6,9 @@ import cv2
 import numpy as np
 
 from tailor_assets.compute.mask_file import MaskReader
-from tailor_assets.compute.report.palette import (
-    GREEN,
-    ORANGE,
-    PURPLE,
-    SKY_BLUE,
-    VERMILION,
-    Colour,
-)
+from tailor_assets.compute.report.palette import object_colours
 
 _TINT = 0.38
-_ANIMALS = (GREEN, SKY_BLUE, PURPLE, VERMILION)
-_NEST = ORANGE
-
-
-def object_colours(objects: tuple[str, ...], nest: str | None) -> dict[str, Colour]:
-    """A colour for each object: the nest's is its own, animals' come in order."""
-    animals = [name for name in objects if name != nest]
-    colours = {name: _ANIMALS[i % len(_ANIMALS)] for i, name in enumerate(animals)}
-    return colours | ({nest: _NEST} if nest is not None else {})
 
 
 class MaskLayer:

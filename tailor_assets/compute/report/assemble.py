@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from tailor_assets.compute.behavior.behavior_model import is_probability
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.mask_file import MaskReader
 from tailor_assets.compute.report.flag_figure import thumbnail_rows
@@ -27,11 +28,7 @@ def wanted_columns(names: Sequence[str], kind: str) -> list[str]:
     """Of a table's columns those that a report reads. ``kind``: ``features`` or ``flags``."""
     if kind == "features":
         return [name for name in FEATURE_COLUMNS if name in names]
-    return [
-        name
-        for name in names
-        if name in (*FLAG_COLUMNS, PRIORITY) or name.startswith("probability_")
-    ]
+    return [name for name in names if name in (*FLAG_COLUMNS, PRIORITY) or is_probability(name)]
 
 
 def wanted_frames(flags: pl.DataFrame) -> list[int]:
@@ -77,12 +74,13 @@ def assemble(
                 by_row = outlines_of_rows(reader, rows)
                 outlines = {int(flags["frame"][row]): by_row[row] for row in rows}
             nest_outlines = usual_outline(reader, nest) if nest in objects else []
+    width, height = size or _size_of_track(features)
     return ReportInput(
         name=name,
         features=features,
         flags=flags,
-        width=(size or _size_of_track(features))[0],
-        height=(size or _size_of_track(features))[1],
+        width=width,
+        height=height,
         subject=subject,
         nest=nest,
         px_per_cm=px_per_cm,

@@ -10,6 +10,8 @@ from tailor_assets.compute.report.report_input import Drawing, ReportInput
 from tailor_assets.compute.report.time_columns import time_unit
 
 NAME, TITLE = "time_budget", "Time budget"
+# A bar is a shape for every label; more of them are minutes of drawing, and none can be told apart.
+MOST_BARS = 400
 
 
 def draw_time_budget(data: ReportInput, per_bin: pl.DataFrame) -> Drawing:
@@ -24,6 +26,13 @@ def draw_time_budget(data: ReportInput, per_bin: pl.DataFrame) -> Drawing:
             "The behaviour is known in no stretch of time, so there is no budget of it.",
         )
     bins = per_bin.unique("bin", maintain_order=True)
+    if bins.height > MOST_BARS:
+        return Drawing.nothing(
+            NAME,
+            TITLE,
+            f"{bins.height:,} stretches of time are too many to draw: give a greater width, or save "
+            "the table below.",
+        )
     unit, seconds = time_unit(float(bins["stop_s"][-1] - bins["start_s"][0]))
     begins, ends = bins["start_s"].to_numpy() / seconds, bins["stop_s"].to_numpy() / seconds
     widths = ends - begins

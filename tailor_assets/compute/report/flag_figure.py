@@ -15,15 +15,13 @@ from tailor_assets.compute.report.figure_style import (
     set_time_axis,
     time_figure,
 )
-from tailor_assets.compute.report.palette import BLACK, GREEN, ORANGE, VERMILION, Colour
+from tailor_assets.compute.report.palette import BLACK, VERMILION, object_colours
 from tailor_assets.compute.report.report_input import PRIORITY, Drawing, ReportInput
 from tailor_assets.compute.report.time_columns import clock_time
 
 NAME, TITLE = "flags", "Moments to look at"
 MOST_THUMBNAILS = 24
 _THUMBNAIL_WIDTH, _QUALITY = 224, 72
-ANIMAL_COLOUR: Colour = GREEN
-NEST_COLOUR: Colour = ORANGE
 
 
 @dataclass(frozen=True)
@@ -157,10 +155,10 @@ def _draw_outlines(
 ) -> None:
     import cv2
 
+    colours = object_colours(tuple(outlines), data.nest)
     for name, polygons in outlines.items():
-        colour = NEST_COLOUR if name == data.nest else ANIMAL_COLOUR
         # In sixteenths of a pixel, which is how cv2 draws between pixels.
         points = [
             np.round((polygon + 0.5) * scale * 16 - 8).astype(np.int32) for polygon in polygons
         ]
-        cv2.polylines(picture, points, True, colour[::-1], 1, cv2.LINE_AA, 4)
+        cv2.polylines(picture, points, True, colours[name][::-1], 1, cv2.LINE_AA, 4)

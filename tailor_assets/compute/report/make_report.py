@@ -16,6 +16,7 @@ from tailor_assets.compute.behavior.bout_table import (
     time_budget,
 )
 from tailor_assets.compute.behavior.bouts import NO_DATA
+from tailor_assets.compute.features.motion_features import mean_over_steps
 from tailor_assets.compute.report.budget_figure import draw_time_budget
 from tailor_assets.compute.report.ethogram_figure import draw_ethogram
 from tailor_assets.compute.report.figure_style import house_style
@@ -150,7 +151,7 @@ def _page(
 
 
 def _key_figures(data: ReportInput, bouts: pl.DataFrame) -> list[tuple[str, str]]:
-    budget = time_budget(data.flags)
+    budget = time_budget(bouts)
     unit = data.length_unit
     figures = [
         ("recorded", clock_time(budget.recorded_s)),
@@ -165,8 +166,9 @@ def _key_figures(data: ReportInput, bouts: pl.DataFrame) -> list[tuple[str, str]
         most = float(np.nanmax(walked))
         far = f"{most / 100:.2f} m" if unit == "cm" and most > 200 else f"{most:,.0f} {unit}"
         figures.append(("distance walked", far))
-    if np.isfinite(speed).any():
-        figures.append(("mean speed", f"{np.nanmean(speed):.2f} {unit}/s"))
+    mean = mean_over_steps(data.times_s, speed)
+    if mean is not None:
+        figures.append(("mean speed", f"{mean:.2f} {unit}/s"))
     known = bouts.filter(pl.col("behavior") != NO_DATA)
     figures.append(("bouts of behaviour", f"{known.height:,}"))
     windows = int(data.flags["flag_window"].max() or 0)  # type: ignore[arg-type]
@@ -193,7 +195,7 @@ def _statistics(page: Page, data: ReportInput, bouts: pl.DataFrame) -> None:
         page.sentence("No behaviour is known in any frame.")
         return
     page.table("Bouts per behaviour", header, rows, data.styles)
-    budget = time_budget(data.flags)
+    budget = time_budget(bouts)
     if budget.no_data_bouts:
         page.sentence(
             f"“{NO_DATA}”: {budget.no_data_s:,.2f} s in {budget.no_data_bouts:,} "

@@ -12,32 +12,10 @@ from tailor_assets.compute.report.figure_style import (
     set_time_axis,
     time_figure,
 )
-from tailor_assets.compute.report.palette import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY_BLUE,
-    VERMILION,
-    YELLOW,
-    Colour,
-)
+from tailor_assets.compute.report.palette import BLUE, STATE_COLOURS
 from tailor_assets.compute.report.report_input import Drawing, ReportInput
 
 NAME, TITLE = "masks", "Mask quality"
-# What is as usual is quiet; what wants a look is loud; what has no mask is grey.
-STATE_COLOURS: dict[MaskState, Colour] = {
-    MaskState.TRACKED: GREEN,
-    MaskState.HELD: (148, 208, 190),
-    MaskState.REFOUND: SKY_BLUE,
-    MaskState.UNCERTAIN: YELLOW,
-    MaskState.MERGED: ORANGE,
-    MaskState.SWAPPED: VERMILION,
-    MaskState.EXPLODED: PURPLE,
-    MaskState.LOST: (70, 70, 70),
-    MaskState.NOT_STARTED: GREY,
-}
 
 
 def draw_masks(data: ReportInput) -> Drawing:

@@ -23,7 +23,6 @@ def outlines_of_rows(reader: MaskReader, rows: list[int]) -> dict[int, dict[str,
     return {
         row: {name: mask_outlines(reader.mask(name, row)) for name in reader.objects}
         for row in rows
-        if row < len(reader)
     }
 
 

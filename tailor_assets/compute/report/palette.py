@@ -1,5 +1,7 @@
 """What a label looks like, everywhere: a colour, and what tells it apart without one.
 
+And the colours of objects and of the states of their masks.
+
 Colours are Okabe and Ito's (2008, "Color Universal Design"), which colour-blind people tell apart;
 hatches and markers differ too, because a report is printed in black and white.
 """
@@ -10,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tailor_assets.compute.behavior.bouts import NO_DATA
+from tailor_assets.compute.mask_state import MaskState
 
 Colour = tuple[int, int, int]
 
@@ -22,6 +25,21 @@ BLUE: Colour = (0, 114, 178)
 VERMILION: Colour = (213, 94, 0)
 PURPLE: Colour = (204, 121, 167)
 GREY: Colour = (150, 150, 150)
+
+# What is as usual is quiet; what wants a look is loud; what has no mask is grey.
+STATE_COLOURS: dict[MaskState, Colour] = {
+    MaskState.TRACKED: GREEN,
+    MaskState.HELD: (148, 208, 190),
+    MaskState.REFOUND: SKY_BLUE,
+    MaskState.UNCERTAIN: YELLOW,
+    MaskState.MERGED: ORANGE,
+    MaskState.SWAPPED: VERMILION,
+    MaskState.EXPLODED: PURPLE,
+    MaskState.LOST: (70, 70, 70),
+    MaskState.NOT_STARTED: GREY,
+}
+_ANIMALS = (GREEN, SKY_BLUE, PURPLE, VERMILION)
+_NEST = ORANGE
 
 # The labels of the rules, so that one behaviour looks alike in the reports of a laboratory.
 _USUAL = {"moving": 0, "still": 1, "freezing": 2, "in nest": 3}
@@ -48,6 +66,13 @@ class LabelStyle:
     def hex_colour(self) -> str:
         """The colour as ``#rrggbb``."""
         return "#{:02x}{:02x}{:02x}".format(*self.colour)
+
+
+def object_colours(objects: Sequence[str], nest: str | None) -> dict[str, Colour]:
+    """A colour for each object: the nest's is its own, animals' come in order."""
+    animals = [name for name in objects if name != nest]
+    colours = {name: _ANIMALS[i % len(_ANIMALS)] for i, name in enumerate(animals)}
+    return colours | ({nest: _NEST} if nest is not None else {})
 
 
 def label_styles(labels: Sequence[str]) -> dict[str, LabelStyle]:

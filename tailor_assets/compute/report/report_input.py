@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tailor_assets.compute.behavior.bout_table import label_probabilities, labels_of
-from tailor_assets.compute.behavior.bouts import NO_DATA
+from tailor_assets.compute.behavior.bout_table import label_probabilities, labels_of, row_codes
 from tailor_assets.compute.mask_state import MaskState
 from tailor_assets.compute.report.palette import LabelStyle, label_styles
 from tailor_assets.compute.report.time_columns import TimeColumns
@@ -82,8 +81,7 @@ class ReportInput:
     @cached_property
     def codes(self) -> np.ndarray:
         """Place of each row's label in ``labels``, -1 for "no data": int64 [n]."""
-        index = {label: place for place, label in enumerate(self.labels)} | {NO_DATA: -1}
-        return np.array([index[str(label)] for label in self.flags["behavior"]], dtype=np.int64)
+        return row_codes(self.flags, self.labels)
 
     @cached_property
     def probability(self) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tailor_assets.compute.features.motion_features import mean_over_steps
 from tailor_assets.compute.report.figure_style import (
     draw_band,
     png_of,
@@ -19,7 +20,8 @@ NAME, TITLE = "speed", "Speed and distance"
 def draw_speed(data: ReportInput) -> Drawing:
     """Speed (mean and range of each column) over the distance walked so far."""
     speed, walked = data.length("speed", "_s"), data.length("path_length")
-    if data.times_s.size < 2 or not np.isfinite(speed).any():
+    mean = mean_over_steps(data.times_s, speed)
+    if mean is None:
         return Drawing.nothing(
             NAME,
             TITLE,
@@ -52,7 +54,7 @@ def draw_speed(data: ReportInput) -> Drawing:
     panels[1].set_ylabel(f"distance\n({shown})")
     for panel in panels:
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    mean, peak = float(np.nanmean(speed)), float(np.nanmax(speed))
+    peak = float(np.nanmax(speed))
     return Drawing(
         NAME,
         TITLE,

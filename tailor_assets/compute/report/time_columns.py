@@ -41,11 +41,6 @@ class TimeColumns:
         count = max(1, min(self.most, self.timestamps_s.size))
         return np.linspace(float(self.timestamps_s[0]), self.end_s, count + 1)
 
-    @property
-    def middles_s(self) -> np.ndarray:
-        """Middles of the columns, float64 [columns]."""
-        return (self.edges_s[1:] + self.edges_s[:-1]) / 2
-
     def seconds(self, weights: np.ndarray) -> np.ndarray:
         """Sum over each column of weight times seconds; float64 or bool [n] in, [columns] out."""
         moments = np.stack([self.timestamps_s, self.timestamps_s + self.durations_s], 1).ravel()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tailor_assets.compute.features.motion_features import time_steps
 from tailor_assets.compute.report.report_input import ReportInput
 
 if TYPE_CHECKING:
@@ -74,10 +75,8 @@ def way_of(data: ReportInput) -> Way:
     x, y = data.feature("centroid_x"), data.feature("centroid_y")
     points = np.stack([x, y], 1) / data.px_per_unit
     found = np.asarray(np.isfinite(points).all(axis=1))
-    steps_s = np.diff(data.times_s)
-    # As the features do: a pause longer than 1 s and 3 median intervals is a hole.
-    seen = steps_s <= max(1.0, 3 * float(np.median(steps_s)))
-    before = np.flatnonzero(found[:-1] & found[1:] & seen)
+    _, neighbours = time_steps(data.times_s)
+    before = np.flatnonzero(found[:-1] & found[1:] & neighbours[1:])
     return Way(
         np.stack([points[before], points[before + 1]], 1),
         before + 1,
