@@ -11,11 +11,15 @@ from resources.behavior_models import BehaviorModels
 from resources.settings import load_settings
 from resources.video_registry import VideoRegistry
 from run_queue.coordinator import QUEUE_TAG
-from run_queue.failure import permanent_failure
 from run_queue.fairness import LOW
 from run_queue.job_ledger import PRIORITY_TAG
-from tailor_assets.behavior_model import LABELS_FOLDER
-from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.asset_helpers import bad_input_fails_once
+from tailor_assets.behavior_model import LABELS_FOLDER, candidate_metadata
+from tailor_assets.compute.behavior.training.choices import (
+    CalibrationMethod,
+    EstimatorKind,
+    SmoothingMethod,
+)
 from tailor_assets.progress import LogProgress
 from tailor_assets.retraining import REVIEW_LABELS_FOLDER
 from tailor_assets.retraining import retrain as retrain_model
@@ -43,13 +47,13 @@ class RetrainConfig(dg.Config):
         description="Label of all time in which a label file has none of them [not labelled].",
     )
     columns: list[str] = Field(default=[], description="Features it is given [as before].")
-    estimator: Literal["as before", "hist_gradient_boosting", "random_forest", "logistic"] = Field(
+    estimator: Literal["as before", EstimatorKind] = Field(
         default="as before", description="Kind of classifier."
     )
-    calibration: Literal["as before", "none", "sigmoid", "isotonic"] = Field(
+    calibration: Literal["as before", CalibrationMethod] = Field(
         default="as before", description="How probabilities are calibrated."
     )
-    smoothing: Literal["as before", "none", "viterbi", "forward_backward"] = Field(
+    smoothing: Literal["as before", SmoothingMethod] = Field(
         default="as before", description="Smoothing in time by a hidden Markov model."
     )
 
@@ -62,15 +66,12 @@ def _retrain(
     store: ArtifactStore,
     behavior_models: BehaviorModels,
 ) -> None:
-    from tailor_assets.compute.behavior.training.evaluation_text import (
-        comparison_sentence,
-        evaluation_markdown,
-    )
+    from tailor_assets.compute.behavior.training.evaluation_text import comparison_sentence
     from tailor_assets.compute.behavior.training.label_files import LabelChoice
 
     home = load_settings().home
     models = behavior_models.registry()
-    try:
+    with bad_input_fails_once(context):
         done = retrain_model(
             store,
             registry.database_url,
@@ -94,8 +95,6 @@ def _retrain(
             reading=LogProgress(context.log, "reading labelled videos", "videos"),
             training=LogProgress(context.log, "training", "models"),
         )
-    except PermanentProblem as problem:
-        permanent_failure(context, str(problem))
     candidate = done.candidate
     for warning in candidate.evaluation["warnings"]:
         context.log.warning(warning)
@@ -107,18 +106,11 @@ def _retrain(
         dg.AssetMaterialization(
             "behavior_model",
             metadata={
-                "model": f"{candidate.name}@{candidate.version}",
-                "in force": "none"
-                if candidate.in_force is None
-                else f"{candidate.name}@{candidate.in_force}",
+                **candidate_metadata(candidate, models.path(candidate.name, candidate.version)),
                 "decisions": ", ".join(
                     f"{count} {verdict}" for verdict, count in sorted(done.labels.verdicts.items())
                 )
                 or "none",
-                "folder": dg.MetadataValue.path(
-                    str(models.path(candidate.name, candidate.version))
-                ),
-                "report": dg.MetadataValue.md(evaluation_markdown(candidate.evaluation)),
             },
         )
     )

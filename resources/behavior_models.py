@@ -45,7 +45,7 @@ class BehaviorModels(dg.ConfigurableResource):
             return RuleSet(species=species)
         registry = self.registry()
         wanted = _NAME.fullmatch(name)
-        if wanted is None or not registry.versions(wanted["name"]):
+        if wanted is None or wanted["name"] == RULES or not registry.versions(wanted["name"]):
             raise PermanentProblem(
                 f"There is no behaviour model {name!r}: choose one of "
                 f"{', '.join([RULES, *registry.names()])}, or train it with `tailor train`."

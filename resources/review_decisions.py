@@ -17,7 +17,13 @@ import sqlalchemy as sa
 from resources.audit.log import record as audit
 from resources.database import engine_for, insert_for, metadata, storable
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.review.decisions import Decision, Piece, Verdict
+from tailor_assets.compute.review.decisions import (
+    Decision,
+    Piece,
+    Verdict,
+    check_decision,
+    find_window,
+)
 
 if TYPE_CHECKING:
     from resources.artifact_store import ArtifactRecord, ArtifactStore
@@ -88,7 +94,6 @@ def decide(
     behaviour, a verdict that makes no sense.
     """
     from tailor_assets.compute.behavior.bout_table import labels_of
-    from tailor_assets.compute.review.decisions import check_decision, find_window
     from tailor_assets.compute.review.ranking import ranked_windows
 
     if not who.strip():

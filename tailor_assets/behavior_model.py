@@ -3,7 +3,7 @@ force by itself."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import Field
@@ -12,6 +12,11 @@ from resources.artifact_store import ArtifactStore
 from resources.behavior_models import BehaviorModels
 from resources.settings import load_settings
 from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once
+from tailor_assets.compute.behavior.training.choices import (
+    CalibrationMethod,
+    EstimatorKind,
+    SmoothingMethod,
+)
 from tailor_assets.progress import LogProgress
 
 if TYPE_CHECKING:
@@ -45,13 +50,13 @@ class TrainingConfig(dg.Config):
     columns: list[str] = Field(
         default=[], description="Features it is given [all that do not name a place]."
     )
-    estimator: Literal["hist_gradient_boosting", "random_forest", "logistic"] = Field(
+    estimator: EstimatorKind = Field(
         default="hist_gradient_boosting", description="Kind of classifier."
     )
-    calibration: Literal["none", "sigmoid", "isotonic"] = Field(
+    calibration: CalibrationMethod = Field(
         default="sigmoid", description="How probabilities are calibrated, on held-out videos."
     )
-    smoothing: Literal["none", "viterbi", "forward_backward"] = Field(
+    smoothing: SmoothingMethod = Field(
         default="none", description="Smoothing in time by a hidden Markov model."
     )
     seed: int = Field(default=0, ge=0, description="The same seed and data give the same model.")
@@ -75,7 +80,6 @@ def behavior_model(
     It is a candidate: nothing is scored with it until somebody promotes it (``tailor
     behavior-models promote``) or names it. ``docs/behavior_models.md`` has labels, report, versions.
     """
-    from tailor_assets.compute.behavior.training.evaluation_text import evaluation_markdown
     from tailor_assets.compute.behavior.training.label_files import LabelChoice
     from tailor_assets.compute.behavior.training.recipe import Recipe
     from tailor_assets.compute.behavior.training.sources import gather, label_files
@@ -117,12 +121,14 @@ def behavior_model(
         context.log.warning(warning)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(candidate.hash[:16]),
-        metadata=_metadata(candidate, registry.path(candidate.name, candidate.version))
-        | {"report": dg.MetadataValue.md(evaluation_markdown(candidate.evaluation))},
+        metadata=candidate_metadata(candidate, registry.path(candidate.name, candidate.version)),
     )
 
 
-def _metadata(candidate: "Candidate", folder: Path) -> dict[str, dg.MetadataValue]:
+def candidate_metadata(candidate: "Candidate", folder: Path) -> dict[str, dg.MetadataValue]:
+    """What the web page shows of a new version in ``folder``: its name, hashes, figures, report."""
+    from tailor_assets.compute.behavior.training.evaluation_text import evaluation_markdown
+
     evaluation = candidate.evaluation
     figures = {
         "macro F1 by frame": evaluation["frames"]["macro_f1"],
@@ -142,6 +148,7 @@ def _metadata(candidate: "Candidate", folder: Path) -> dict[str, dg.MetadataValu
             for name, value in figures.items()
             if value is not None
         },
+        "report": dg.MetadataValue.md(evaluation_markdown(evaluation)),
     }
 
 
@@ -175,7 +182,4 @@ class StoredFeatures:
 
     def read(self, video: str, columns: Sequence[str]) -> "pl.DataFrame":
         """These columns alone."""
-        import polars as pl
-
-        with self._store.local(video, "features.parquet") as path:
-            return pl.read_parquet(path, columns=list(columns)).select(columns)
+        return self._store.read_table(video, "features", lambda _: columns)

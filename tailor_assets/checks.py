@@ -7,6 +7,8 @@ problem into the artifact's record, so that nothing downstream takes a bad artif
 import numpy as np
 import polars as pl
 
+from tailor_assets.compute.behavior.behavior_model import is_probability
+
 NO_DATA = "no data"
 
 
@@ -56,7 +58,7 @@ def problem_with_predictions(predictions: pl.DataFrame, rows: int) -> str | None
     """One row per feature row; probabilities sum to 1 wherever there is a behaviour."""
     if predictions.height != rows:
         return f"{predictions.height} rows for {rows} rows of features."
-    columns = [name for name in predictions.columns if name.startswith("probability_")]
+    columns = [name for name in predictions.columns if is_probability(name)]
     known = (predictions["behavior"] != NO_DATA).to_numpy()
     if known.any() and columns:
         # numpy, because the first expression of polars in a process costs most of a second.

@@ -4,6 +4,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from tailor_assets.compute.behavior.training.choices import (
+    CALIBRATIONS,
+    ESTIMATORS,
+    SMOOTHINGS,
+)
 from tailor_assets.compute.errors import PermanentProblem
 
 
@@ -72,19 +77,19 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--estimator",
-        choices=("hist_gradient_boosting", "random_forest", "logistic"),
+        choices=ESTIMATORS,
         default="hist_gradient_boosting",
         help="[hist_gradient_boosting]",
     )
     parser.add_argument(
         "--calibration",
-        choices=("none", "sigmoid", "isotonic"),
+        choices=CALIBRATIONS,
         default="sigmoid",
         help="[sigmoid]",
     )
     parser.add_argument(
         "--smoothing",
-        choices=("none", "viterbi", "forward_backward"),
+        choices=SMOOTHINGS,
         default="none",
         help="in time, by a hidden Markov model [none]",
     )

@@ -119,8 +119,9 @@ def gather_labels(
     whose flags are not in order is left out with a warning, and does not stop the others.
     """
     from tailor_assets.compute.behavior.training.label_files import read_labels
+    from tailor_assets.compute.behavior.training.sources import found_label_files
 
-    files = _files_of_people(label_folder)
+    files = found_label_files(label_folder)
     decided = partitions_with_decisions(database_url)
     if not files and not decided:
         raise PermanentProblem(
@@ -173,17 +174,6 @@ def gather_labels(
     return GatheredLabels(found, dict(verdicts), tuple(warnings))
 
 
-def _files_of_people(folder: Path) -> dict[str, Path]:
-    from tailor_assets.compute.behavior.training.sources import label_files
-
-    if not folder.is_dir() or not any(
-        path.suffix.lower() in (".csv", ".tsv") and not path.name.startswith(".")
-        for path in folder.iterdir()
-    ):
-        return {}
-    return label_files(folder)
-
-
 def _decided_labels(
     store: "ArtifactStore",
     database_url: str,
@@ -234,17 +224,17 @@ def _recipe_before(registry: "ModelRegistry", name: str) -> "Recipe | None":
     from tailor_assets.compute.behavior.training.recipe import Recipe
     from tailor_assets.compute.features.feature_table import FEATURES_VERSION
 
-    version = registry.in_force(name) or next(reversed(registry.versions(name)), None)
+    version = registry.in_force_or_newest(name)
     if version is None:
         return None
     try:
-        model = registry.load(name, version)
+        description = registry.description(name, version)
     except PermanentProblem:
         return None  # a candidate is how one gets out of this
-    training = model.description.training
-    if "recipe" not in training or model.features_version != FEATURES_VERSION:
+    recipe = description.training.get("recipe")
+    if recipe is None or description.features_version != FEATURES_VERSION:
         return None
-    return Recipe(columns=model.feature_columns, **training["recipe"])
+    return Recipe(columns=description.feature_columns, **recipe)
 
 
 def _recipe(

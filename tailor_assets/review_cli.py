@@ -4,6 +4,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from tailor_assets.compute.behavior.training.choices import (
+    CALIBRATIONS,
+    ESTIMATORS,
+    SMOOTHINGS,
+)
 from tailor_assets.compute.errors import PermanentProblem
 
 
@@ -69,9 +74,9 @@ def add_review_commands(commands: Any) -> None:
         "--rest", metavar="NAME", help="label of all other time in label files [not labelled]"
     )
     for name, choices in (
-        ("estimator", ("hist_gradient_boosting", "random_forest", "logistic")),
-        ("calibration", ("none", "sigmoid", "isotonic")),
-        ("smoothing", ("none", "viterbi", "forward_backward")),
+        ("estimator", ESTIMATORS),
+        ("calibration", CALIBRATIONS),
+        ("smoothing", SMOOTHINGS),
     ):
         retrain.add_argument(f"--{name}", choices=choices, help="[as the version in force]")
     retrain.add_argument("--no-learning-curve", action="store_true", help="takes less time")

@@ -18,8 +18,8 @@ from tailor_assets.compute.behavior.behavior_rules import RuleSet
 from tailor_assets.compute.behavior.bouts import BoutCleanUp
 from tailor_assets.compute.behavior.sklearn_model import ModelDescription, SklearnModel
 from tailor_assets.compute.behavior.training.calibration import Calibration
+from tailor_assets.compute.behavior.training.choices import ESTIMATORS
 from tailor_assets.compute.behavior.training.estimators import (
-    ESTIMATORS,
     fit_estimator,
     make_estimator,
 )

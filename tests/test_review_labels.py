@@ -226,6 +226,12 @@ def test_a_file_that_a_person_has_edited_becomes_their_decisions(flags, tmp_path
     assert [p.verdict for p in others] == ["accept"] * 3
 
 
+def test_no_data_said_in_words_is_no_label(flags):
+    assert decisions_from_labels(flags, ["no data"] * 250) == []
+    proposals = decisions_from_labels(flags, LABELS)
+    assert [(p.window.number, p.verdict) for p in proposals] == [(n, "accept") for n in range(1, 5)]
+
+
 def test_only_the_most_urgent_windows_are_written_where_few_are_wanted(flags, tmp_path):
     labels = read(boris_text("v", flags, [], top=2)[0], flags, tmp_path)
     numbers = {window.number for window in ranked_windows(flags)[:2]}

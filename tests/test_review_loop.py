@@ -20,6 +20,7 @@ from resources.review_decisions import Wanted, decide, review_decisions_table
 from resources.video_registry import VideoRegistry
 from tailor_assets.behavior_model import StoredFeatures
 from tailor_assets.cli import main
+from tailor_assets.commands.behavior_models import show_behavior_model
 from tailor_assets.compute.behavior.training.label_files import LabelChoice, read_labels
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.review.ranking import ranked_windows
@@ -138,6 +139,42 @@ def test_a_retraining_goes_on_with_the_recipe_of_the_version_in_force(
     first, second = registry.load("ours", 1).description, registry.load("ours", 2).description
     assert second.training["recipe"] == first.training["recipe"]
     assert second.feature_columns == columns
+
+
+def test_a_retraining_goes_on_with_the_recipe_of_a_model_that_these_libraries_do_not_load(
+    store: ArtifactStore, url: str, home: Path
+) -> None:
+    label_folder(home / "labels", (0, 1, 2))
+    registry = BehaviorModels().registry()
+    columns = ("speed_cm_s", "mask_motion")
+    run(store, url, home, "first", columns=columns)
+    registry.promote("ours", 1, who="anna")
+    path = registry.path("ours", 1) / "model.json"
+    description = json.loads(path.read_text())
+    description["libraries"]["scikit-learn"] = "0.1.0"
+    path.write_text(json.dumps(description))
+    with pytest.raises(PermanentProblem, match=r"trained with scikit-learn 0\.1\.0"):
+        registry.load("ours", 1)
+
+    second = retrain(
+        store,
+        url,
+        registry,
+        "ours",
+        label_folder=home / "labels",
+        work_folder=home / "second",
+        choice=LabelChoice(),
+        settings={},
+        who="anna",
+        learning_curve=False,
+    )
+    made = registry.description("ours", second.candidate.version)
+    assert made.training["recipe"] == description["training"]["recipe"]
+    assert made.feature_columns == columns
+    said = " ".join(second.candidate.evaluation["warnings"])
+    assert "Version 1 of ours, which is in force, could not be tested beside it" in said
+    shown = "\n".join(show_behavior_model("ours", None))
+    assert "ours@1, for features of version" in shown
 
 
 def test_where_a_label_file_and_a_decision_differ_the_label_file_wins(
@@ -307,6 +344,25 @@ def test_people_review_at_the_command_line(
         capsys, "review", "import", other, str(tmp_path / "whole.tsv"), "--as-labels"
     )
     assert (status, "has a label file of this video already" in err) == (1, True)
+
+
+def test_one_video_whose_flags_are_refused_hides_no_other_of_its_tenant(
+    store: ArtifactStore,
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(VideoRegistry, "partitions_of", lambda _, tenant: ["video0", "video3"])
+    with store.making("video0", "features") as draft:
+        store.read_table("video0", "features").write_parquet(draft.path("features.parquet"))
+        draft.commit(version="another")
+    status, out, err = said(capsys, "review", "list", "--tenant", "lab", "--json")
+    assert status == 0
+    assert {json.loads(line)["video"] for line in out.splitlines()} == {"video3"}
+    assert "The flags of video0 were made from an earlier 'features'" in err
+    status, out, err = said(capsys, "review", "list", "video0", "--tenant", "lab", "--json")
+    assert (status, out) == (1, ""), "who asks for it by name is told that it cannot be had"
+    assert "The flags of video0" in err
 
 
 def test_retrain_at_the_command_line_trains_and_says_how_to_go_on(

@@ -15,8 +15,8 @@ from threadpoolctl import threadpool_limits
 from resources.behavior_models import BehaviorModels
 from tailor_assets.cli import main
 from tailor_assets.compute.behavior.behavior_model import predict
+from tailor_assets.compute.behavior.training.choices import ESTIMATORS
 from tailor_assets.compute.behavior.training.estimators import (
-    ESTIMATORS,
     fit_estimator,
     make_estimator,
     predict_probabilities,

@@ -248,3 +248,24 @@ def test_features_of_another_version_are_refused_by_name(tmp_path, add):
 def test_the_rules_name_is_not_given_to_a_trained_model(add):
     with pytest.raises(PermanentProblem, match="shipped rules"):
         add(name="rules")
+
+
+def test_the_rules_name_is_refused_before_anything_is_trained(tmp_path, registry, add):
+    """``versions`` is what every trainer asks first."""
+    with pytest.raises(PermanentProblem, match="shipped rules"):
+        registry.versions("rules")
+    add()
+    (registry.folder / "rules" / "1").mkdir(parents=True)
+    assert registry.names() == ["freeze"], "a folder that somebody made hides no model"
+    with pytest.raises(PermanentProblem, match="no behaviour model 'rules@1': choose one of rules"):
+        BehaviorModels(home=str(tmp_path)).get("rules@1", species="mouse")
+
+
+def test_a_mistyped_name_leaves_no_folder(registry):
+    with pytest.raises(PermanentProblem, match="no version 1 of the behaviour model typo"):
+        registry.promote("typo", 1, who=WHO)
+    with pytest.raises(PermanentProblem, match="No other version of typo"):
+        registry.rollback("typo", who=WHO, reason="odd")
+    with pytest.raises(PermanentProblem, match="version of typo that is 2 was ever in force"):
+        registry.rollback("typo", who=WHO, reason="odd", to=2)
+    assert not (registry.folder / "typo").exists()

@@ -42,12 +42,12 @@ def show_behavior_model(name: str, version: int | None) -> list[str]:
     from tailor_assets.commands.train import show_report
 
     registry = BehaviorModels().registry()
-    chosen = version or registry.in_force(name) or next(reversed(registry.versions(name)), None)
+    chosen = version or registry.in_force_or_newest(name)
     if chosen is None:
         raise PermanentProblem(
             f"There is no behaviour model {name!r}: `tailor behavior-models list` has all."
         )
-    description = registry.load(name, chosen).description
+    description = registry.description(name, chosen)
     lines = [
         f"{name}@{chosen}, for features of version {description.features_version}: "
         f"{', '.join(description.labels)}",
@@ -86,10 +86,7 @@ def _said(name: str, done: Any) -> str:
 
 
 def _row(registry: Any, name: str, version: int) -> dict[str, Any]:
-    from tailor_assets.compute.behavior.sklearn_model import DESCRIPTION_FILE
-    from tailor_assets.compute.behavior.training.model_description import read_description
-
-    training = read_description(registry.path(name, version) / DESCRIPTION_FILE).training
+    training = registry.description(name, version).training
     report = registry.evaluation(name, version)
     return {
         "name": name,

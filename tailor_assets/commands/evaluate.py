@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resources.behavior_models import RULES, BehaviorModels
+from resources.behavior_models import BehaviorModels
 from tailor_assets.commands.terminal import progress_bars
 from tailor_assets.commands.train import bar, gather_labelled, show_report
 from tailor_assets.compute.errors import PermanentProblem
@@ -74,7 +74,7 @@ def evaluate_model(
         probabilities = _answers(model, source, data, gathered.features_version)
     report = score_report(_with_labels(data, model), probabilities, seed=0)
     report["model"] = {"name": model.name, "version": model.version, "hash": model.hash}
-    report["warnings"] = [*gathered.warnings, *_known_to(model, data, name)]
+    report["warnings"] = [*gathered.warnings, *_known_to(model, data)]
     return _finish(report, out)
 
 
@@ -115,9 +115,9 @@ def _with_labels(data: "LabelledData", model: "BehaviorModel") -> "LabelledData"
     return replace(data, labels=_all_labels(data, model))
 
 
-def _known_to(model: "BehaviorModel", data: "LabelledData", name: str) -> list[str]:
+def _known_to(model: "BehaviorModel", data: "LabelledData") -> list[str]:
     description = getattr(model, "description", None)
-    if name == RULES or description is None:
+    if description is None:  # of the rules, which nobody has trained
         return []
     known = sorted(set(description.training.get("videos", ())) & set(data.names))
     if not known:
@@ -133,7 +133,9 @@ def _finish(report: dict[str, Any], out: Path | None) -> list[str]:
     lines = show_report(report)
     if out is not None:
         try:
-            out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+            out.write_text(
+                json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
         except OSError as error:
             raise PermanentProblem(
                 f"The report cannot be written to {out} ({error.strerror}): give another --out."

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,12 +45,20 @@ def list_windows(
     rows: list[dict[str, Any]] = []
     stale = 0
     for key in keys:
-        if tenant and key not in videos and store.record(key, "flags") is None:
+        if key not in videos and store.record(key, "flags") is None:
             continue  # of a tenant's videos, those that have come so far
-        known = decisions_of(registry.database_url, store, key)
+        try:
+            known = decisions_of(registry.database_url, store, key)
+            windows = ranked_windows(store.read_table(key, "flags"))
+        except PermanentProblem as problem:
+            if key in videos:
+                raise
+            # One video of a tenant hides no other.
+            print(f"tailor: {problem}", file=sys.stderr)
+            continue
         by_window = {one.flag_window: one for one in known.current}
         stale += len(known.stale)
-        for window in ranked_windows(store.read_table(key, "flags")):
+        for window in windows:
             decision = by_window.get(window.number)
             if decision is None or decided:
                 rows.append(
@@ -258,16 +267,18 @@ def keep_as_label_file(video: str, file: Path, *, subject: str | None) -> str:
 
     Raises PermanentProblem where it does not fit the video, or the video has another label file.
     """
+    from tailor_assets.compute.behavior.training.sources import LABEL_ENDINGS
+
     store = ArtifactStore()
     store.require(video, "flags")
     labels = _read(file, store.read_table(video, "flags"), subject)
     folder = load_settings().home / LABELS_FOLDER
-    ending = file.suffix.lower() if file.suffix.lower() in (".csv", ".tsv") else ".tsv"
+    ending = file.suffix.lower() if file.suffix.lower() in LABEL_ENDINGS else ".tsv"
     folder.mkdir(parents=True, exist_ok=True)
     there = [
         path.name
         for path in folder.iterdir()
-        if path.stem == video and path.suffix.lower() in (".csv", ".tsv")
+        if path.stem == video and path.suffix.lower() in LABEL_ENDINGS
     ]
     if there:
         raise PermanentProblem(

@@ -11,12 +11,13 @@ import numpy as np
 import polars as pl
 
 from tailor_assets.compute.behavior.bouts import NO_DATA, NO_DATA_CODE, BoutCleanUp, clean_up_bouts
-from tailor_assets.compute.behavior.probabilities import agree_with_labels
+from tailor_assets.compute.behavior.probabilities import agree_with_labels, most_probable
 from tailor_assets.compute.errors import PermanentProblem
 
 KEY_COLUMNS = ("frame", "source_frame", "timestamp_s")
 # Carried from the features into predictions and flags.
 MASK_COLUMNS = ("mask_quality", "mask_state")
+_PROBABILITY = "probability_"
 
 
 class BehaviorModel(Protocol):
@@ -49,7 +50,25 @@ class BehaviorModel(Protocol):
 
 def probability_column(label: str) -> str:
     """The column for a label: ``in nest`` -> ``probability_in_nest``."""
-    return "probability_" + label.replace(" ", "_")
+    return _PROBABILITY + label.replace(" ", "_")
+
+
+def is_probability(column: str) -> bool:
+    """Whether a column of predictions or flags is the probability of a label."""
+    return column.startswith(_PROBABILITY)
+
+
+def label_of_column(column: str) -> str:
+    """The label of its column, as far as a column tells: a ``_`` may have been one before."""
+    return column.removeprefix(_PROBABILITY).replace("_", " ")
+
+
+def has_animal(features: pl.DataFrame) -> np.ndarray:
+    """Rows in which the animal was found, bool [rows]; a table that does not say has it in all."""
+    if "mask_quality" not in features.columns:
+        return np.ones(features.height, dtype=bool)
+    quality = features["mask_quality"].cast(pl.Float64).fill_null(0.0).fill_nan(0.0)
+    return np.asarray(quality.to_numpy() > 0)
 
 
 def predict(
@@ -75,15 +94,14 @@ def predict(
     """
     check_features(features, model, features_version)
     probabilities = _predict_where_found(features, model)
-    known = np.all(np.isfinite(probabilities), axis=1)
-    codes = np.full(features.height, NO_DATA_CODE, dtype=np.int64)
-    codes[known] = probabilities[known].argmax(axis=1)
-    raw_codes = codes
+    codes = raw_codes = most_probable(probabilities)
     if clean_up is not None and features.height:
         timestamps_s = features["timestamp_s"].cast(pl.Float64).to_numpy()
         codes = clean_up_bouts(codes, timestamps_s, clean_up)
         # A gap that was filled has a label but no numbers: nothing was measured there.
-        probabilities = agree_with_labels(probabilities, np.where(known, codes, NO_DATA_CODE))
+        probabilities = agree_with_labels(
+            probabilities, np.where(raw_codes >= 0, codes, NO_DATA_CODE)
+        )
 
     names = np.array([*model.labels, NO_DATA], dtype=object)
     return features.select(
@@ -142,5 +160,4 @@ def _predict_where_found(features: pl.DataFrame, model: BehaviorModel) -> np.nda
             f"{probabilities.shape} for {features.height} rows and {len(model.labels)} labels; "
             "its file does not hold what its description says."
         )
-    quality = features["mask_quality"].cast(pl.Float64).fill_null(0.0).fill_nan(0.0).to_numpy()
-    return np.where((quality > 0)[:, None], probabilities, np.nan)
+    return np.where(has_animal(features)[:, None], probabilities, np.nan)

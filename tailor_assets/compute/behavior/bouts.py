@@ -62,6 +62,16 @@ def row_durations(timestamps_s: np.ndarray) -> np.ndarray:
     return np.minimum(np.append(steps, median), max(LONGEST_ROW_S, median))
 
 
+def longest_step_s(timestamps_s: np.ndarray) -> float:
+    """Seconds from row to row above which a recording has a hole: 1, or 1.5 median steps if more.
+
+    timestamps_s: float64 [n]. A step back, from one video to the next, is no step.
+    """
+    steps = np.diff(timestamps_s)
+    forward = steps[steps > 0]
+    return max(LONGEST_ROW_S, 1.5 * float(np.median(forward)) if forward.size else 0.0)
+
+
 def bout_edges(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First row and one past the last row of every bout: two int64 arrays [bouts]."""
     codes = np.asarray(codes)

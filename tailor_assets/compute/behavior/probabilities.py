@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tailor_assets.compute.behavior.bouts import NO_DATA_CODE
+
 # By how much the probability of the label given exceeds the next one where it had to be raised.
 LEAST_LEAD = 1e-3
 
@@ -11,6 +13,17 @@ LEAST_LEAD = 1e-3
 def logistic(deviations: np.ndarray) -> np.ndarray:
     """1 / (1 + exp(-x)), x scaled so that one unit is one standard deviation of the curve."""
     return 1.0 / (1.0 + np.exp(-np.clip(deviations * (np.pi / np.sqrt(3.0)), -50, 50)))
+
+
+def most_probable(probabilities: np.ndarray) -> np.ndarray:
+    """The most probable label of every row, -1 where a probability is not known: int64 [rows].
+
+    probabilities: float64 [rows, labels].
+    """
+    known = np.isfinite(probabilities).all(axis=1)
+    codes = np.full(len(probabilities), NO_DATA_CODE, dtype=np.int64)
+    codes[known] = probabilities[known].argmax(axis=1)
+    return codes
 
 
 def agree_with_labels(probabilities: np.ndarray, codes: np.ndarray) -> np.ndarray:

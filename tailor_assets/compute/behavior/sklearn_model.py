@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from tailor_assets.compute.behavior.behavior_model import has_animal
 from tailor_assets.compute.behavior.training.estimators import one_thread
-from tailor_assets.compute.behavior.training.labelled_data import stretches_of
+from tailor_assets.compute.behavior.training.labelled_data import numbers_of, stretches_of
 from tailor_assets.compute.behavior.training.model_description import (
     ModelDescription,
     check_libraries,
@@ -113,15 +114,11 @@ class SklearnModel:
         Empty cells reach the estimator as NaN if it can take them; otherwise such rows are NaN. A
         row without the animal is NaN, and smoothing does not pass over it.
         """
-        columns = [
-            pl.col(name).cast(pl.Float64).fill_null(np.nan).cast(pl.Float32)
-            for name in self.feature_columns
-        ]
         probabilities = np.full((features.height, len(self.labels)), np.nan)
         takes_missing = _takes_missing_values(self._estimator)
-        answerable = _has_animal(features)
+        answerable = has_animal(features)
         for first in range(0, features.height, ROWS_AT_ONCE):
-            part = features.slice(first, ROWS_AT_ONCE).select(columns).to_numpy()
+            part = numbers_of(features.slice(first, ROWS_AT_ONCE), self.feature_columns)
             rows = first + np.flatnonzero(answerable[first : first + ROWS_AT_ONCE])
             part = part[rows - first].astype(np.float64)
             if not takes_missing:
@@ -144,14 +141,6 @@ class SklearnModel:
             )
         probabilities[rows] = calibrated
         return probabilities
-
-
-def _has_animal(features: pl.DataFrame) -> np.ndarray:
-    """bool [rows]; a table that does not say has it everywhere."""
-    if "mask_quality" not in features.columns:
-        return np.ones(features.height, dtype=bool)
-    quality = features["mask_quality"].cast(pl.Float64).fill_null(0.0).fill_nan(0.0)
-    return np.asarray(quality.to_numpy() > 0)
 
 
 def _check_estimator(description: ModelDescription, estimator: Any) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -48,7 +49,7 @@ def labels_from_decisions(
 
 def reviewed_labels(flags: pl.DataFrame, decisions: Iterable[Decision]) -> Labels:
     """The best that is known of every row: what a person decided, else what was predicted."""
-    labels: Labels = [None if label == NO_DATA else label for label in flags["behavior"].to_list()]
+    labels = _without_no_data(flags["behavior"].to_list())
     for decision, rows in _with_rows(flags, decisions):
         labels[rows] = [None] * (rows.stop - rows.start)
         _apply(labels, flags, decision, rows)
@@ -70,22 +71,24 @@ def decisions_from_labels(flags: pl.DataFrame, labels: Sequence[str | None]) -> 
             "are there."
         )
     times = flags["timestamp_s"].cast(pl.Float64).to_numpy()
-    predicted = [None if label == NO_DATA else label for label in flags["behavior"].to_list()]
+    labels = _without_no_data(labels)
+    predicted = _without_no_data(flags["behavior"].to_list())
+    # Over all rows, so that the last row of a window ends where the next one begins.
+    events = label_events(labels, times, flags["flag_window"].to_numpy())
+    first_rows = [event.first_row for event in events]
     found = []
     for window in sorted(ranked_windows(flags), key=lambda one: one.first_row):
         rows = slice(window.first_row, window.stop_row)
-        given = list(labels[rows])
+        given = labels[rows]
         if all(label is None for label in given):
             continue
         if given == predicted[rows]:
             found.append(Proposal(window, "accept"))
             continue
-        # Over all rows, so that the last row ends where the next one begins.
-        masked: Labels = [None] * len(labels)
-        masked[rows] = given
+        inside = slice(bisect_left(first_rows, rows.start), bisect_left(first_rows, rows.stop))
         pieces = tuple(
             Piece(event.start_s, min(event.stop_s, window.stop_s), event.label)
-            for event in label_events(masked, times)
+            for event in events[inside]
         )
         lengths: dict[str, float] = {}
         for piece in pieces:
@@ -99,8 +102,7 @@ def decisions_from_labels(flags: pl.DataFrame, labels: Sequence[str | None]) -> 
 def _apply(labels: Labels, flags: pl.DataFrame, decision: Decision, rows: slice) -> None:
     count = rows.stop - rows.start
     if decision.verdict == "accept":
-        said = flags["behavior"].slice(rows.start, count).to_list()
-        labels[rows] = [None if label == NO_DATA else label for label in said]
+        labels[rows] = _without_no_data(flags["behavior"].slice(rows.start, count).to_list())
     elif decision.verdict == "relabel" and not decision.pieces:
         labels[rows] = [decision.new_label] * count
     elif decision.verdict == "relabel":
@@ -109,6 +111,10 @@ def _apply(labels: Labels, flags: pl.DataFrame, decision: Decision, rows: slice)
             part = rows_within(times, piece.start_s, piece.stop_s)
             first, stop = max(part.start, rows.start), min(part.stop, rows.stop)
             labels[first:stop] = [piece.label] * max(stop - first, 0)
+
+
+def _without_no_data(labels: Iterable[str | None]) -> Labels:
+    return [None if label == NO_DATA else label for label in labels]
 
 
 def _with_rows(flags: pl.DataFrame, decisions: Iterable[Decision]) -> list[tuple[Decision, slice]]:

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from tailor_assets.compute.behavior.behavior_model import is_probability
 from tailor_assets.compute.behavior.bouts import row_durations
 from tailor_assets.compute.mask_state import MaskState
 
@@ -61,7 +62,7 @@ def row_uncertainty(predictions: pl.DataFrame) -> np.ndarray:
 
     predictions: a table with columns ``probability_<label>``.
     """
-    columns = [name for name in predictions.columns if name.startswith("probability_")]
+    columns = [name for name in predictions.columns if is_probability(name)]
     if len(columns) < 2:
         return np.full(predictions.height, np.nan)
     shares = np.stack([predictions[name].cast(pl.Float64).to_numpy() for name in columns], axis=1)

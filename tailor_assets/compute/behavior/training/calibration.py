@@ -6,13 +6,10 @@ version of a library changes them.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-CalibrationMethod = Literal["none", "sigmoid", "isotonic"]
-CALIBRATIONS: tuple[CalibrationMethod, ...] = get_args(CalibrationMethod)
+from tailor_assets.compute.behavior.training.choices import CalibrationMethod
 
 _LEAST = 1e-6  # keeps the log-odds finite
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+BINS = 10
+
 
 @dataclass(frozen=True)
 class ReliabilityBin:
@@ -18,10 +20,8 @@ class ReliabilityBin:
     accuracy: float
 
 
-def reliability(
-    probabilities: np.ndarray, truth: np.ndarray, bins: int = 10
-) -> list[ReliabilityBin]:
-    """Of equally wide bins of the greatest probability, those that have rows.
+def reliability(probabilities: np.ndarray, truth: np.ndarray) -> list[ReliabilityBin]:
+    """Of ``BINS`` equally wide bins of the greatest probability, those that have rows.
 
     probabilities: float64 [n, classes], rows add up to 1; truth: int64 [n], 0 to classes.
     """
@@ -29,15 +29,15 @@ def reliability(
         return []
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == truth
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
     rows = []
-    for number in range(bins):
+    for number in range(BINS):
         inside = place == number
         if inside.any():
             rows.append(
                 ReliabilityBin(
-                    number / bins,
-                    (number + 1) / bins,
+                    number / BINS,
+                    (number + 1) / BINS,
                     int(inside.sum()),
                     float(confidence[inside].mean()),
                     float(right[inside].mean()),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tailor_assets.compute.behavior.probabilities import most_probable
 from tailor_assets.compute.behavior.training.labelled_data import LabelledData
 from tailor_assets.compute.behavior.training.recipe import Recipe
 from tailor_assets.compute.behavior.training.scores import (
@@ -19,7 +20,6 @@ from tailor_assets.compute.behavior.training.scores import (
 from tailor_assets.compute.behavior.training.validation import (
     Validation,
     cross_validate,
-    most_probable,
     without_nan,
 )
 
@@ -28,6 +28,11 @@ BLOCK_S = 10.0
 # From so many videos on, an interval draws videos and not blocks of time: what is asked is how well
 # a model does on the next video.
 VIDEOS_TO_DRAW = 8
+
+
+def block_s(data: LabelledData) -> float:
+    """Seconds of what a bootstrap draws: blocks of time, or whole videos where there are enough."""
+    return math.inf if len(data.names) >= VIDEOS_TO_DRAW else BLOCK_S
 
 
 @dataclass(frozen=True)
@@ -57,16 +62,15 @@ def compare(
     ours_codes, their_codes = most_probable(finished), most_probable(theirs)
     both = (ours_codes >= 0) & (their_codes >= 0)
     truth = np.where(both, data.codes, -1)
-    by_video = len(data.names) >= VIDEOS_TO_DRAW
     low, high = bootstrap_difference(
         truth,
         ours_codes,
         their_codes,
         data.timestamps_s,
-        math.inf if by_video else BLOCK_S,
+        block_s(data),
         BOOTSTRAP_REPEATS,
         recipe.seed,
-        groups=np.array(data.names)[data.video],
+        groups=data.video,
     )
     ours = macro_f1(frame_scores(truth, ours_codes, data.labels))
     rivals = macro_f1(frame_scores(truth, their_codes, data.labels))

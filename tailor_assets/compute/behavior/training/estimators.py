@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
+from tailor_assets.compute.behavior.training.choices import ESTIMATORS
 from tailor_assets.compute.errors import PermanentProblem
-
-EstimatorKind = Literal["hist_gradient_boosting", "random_forest", "logistic"]
-ESTIMATORS: tuple[EstimatorKind, ...] = get_args(EstimatorKind)
 
 
 def make_estimator(kind: str, seed: int) -> Any:

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from tailor_assets.compute.behavior.probabilities import most_probable
 from tailor_assets.compute.behavior.training.calibration_scores import (
     brier_score,
     expected_calibration_error,
     reliability,
 )
 from tailor_assets.compute.behavior.training.comparison import (
-    BLOCK_S,
     BOOTSTRAP_REPEATS,
-    VIDEOS_TO_DRAW,
     Rival,
+    block_s,
     compare,
 )
 from tailor_assets.compute.behavior.training.folds import Fold
@@ -40,7 +40,6 @@ from tailor_assets.compute.behavior.training.scores import (
 from tailor_assets.compute.behavior.training.validation import (
     cross_validate,
     divide,
-    most_probable,
     without_nan,
 )
 from tailor_assets.compute.errors import PermanentProblem
@@ -112,8 +111,7 @@ def score_report(
     predicted = most_probable(probabilities)
     said = predicted >= 0
     truth = np.where(said, data.codes, -1)
-    groups = np.array(data.names)[data.video]
-    by_video = len(data.names) >= VIDEOS_TO_DRAW
+    drawn_s = block_s(data)
     frames = frame_scores(truth, predicted, data.labels)
     bouts = bout_scores(
         truth, predicted, data.timestamps_s, data.labels, groups=data.stretches, iou=BOUT_IOU
@@ -122,10 +120,10 @@ def score_report(
         truth,
         predicted,
         data.timestamps_s,
-        math.inf if by_video else BLOCK_S,
+        drawn_s,
         BOOTSTRAP_REPEATS,
         seed,
-        groups=groups,
+        groups=data.video,
     )
     report: dict[str, Any] = {
         "format_version": EVALUATION_VERSION,
@@ -146,7 +144,7 @@ def score_report(
         "frames": {
             "macro_f1": macro_f1(frames),
             "interval_95": list(interval),
-            "interval_of": "videos" if by_video else f"blocks of {BLOCK_S:g} s",
+            "interval_of": "videos" if math.isinf(drawn_s) else f"blocks of {drawn_s:g} s",
             "classes": [asdict(score) for score in frames],
         },
         "bouts": {

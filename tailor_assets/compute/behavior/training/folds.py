@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tailor_assets.compute.behavior.bouts import TIME_TOLERANCE_S
 from tailor_assets.compute.errors import PermanentProblem
 
 PURGE_S = 2.0
 BLOCKS = 5
-TIME_TOLERANCE_S = 1e-6
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,13 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
 
-from tailor_assets.compute.behavior.bouts import LONGEST_ROW_S
+from tailor_assets.compute.behavior.behavior_model import has_animal
+from tailor_assets.compute.behavior.bouts import longest_step_s
 from tailor_assets.compute.errors import PermanentProblem
 
 LARGEST_TABLE_BYTES = 6 << 30
@@ -70,7 +72,14 @@ class LabelledData:
         places = [self.columns.index(name) for name in columns]
         return self.features[rows][:, places].astype(np.float64)
 
-    @property
+    def stretches_of_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Numbers of the stretches that these rows are in, which those left out break, too.
+
+        rows: int64, increasing. int64 [rows], never decreasing.
+        """
+        return self.stretches[rows] + np.concatenate([[0], np.cumsum(np.diff(rows) > 1)])
+
+    @cached_property
     def data_hash(self) -> str:
         """sha256 of which rows of which videos have which label."""
         digest = hashlib.sha256("\0".join((*self.names, "", *self.labels)).encode())
@@ -78,7 +87,7 @@ class LabelledData:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
-    @property
+    @cached_property
     def features_hash(self) -> str:
         """sha256 of the names and values of all features."""
         digest = hashlib.sha256("\0".join(self.columns).encode())
@@ -148,12 +157,10 @@ def labelled_video(
             "that are there."
         )
     labelled = np.array([label is not None for label in labels], dtype=bool)
-    quality = table["mask_quality"].cast(pl.Float64).fill_null(0.0).fill_nan(0.0).to_numpy()
-    rows = np.flatnonzero(labelled & (quality > 0))
+    found = has_animal(table)
+    rows = np.flatnonzero(labelled & found)
     timestamps_s = table["timestamp_s"].cast(pl.Float64).to_numpy()
-    matrix = table.select(
-        pl.col(column).cast(pl.Float64).fill_null(np.nan).cast(pl.Float32) for column in columns
-    ).to_numpy()
+    matrix = numbers_of(table, columns)
     return LabelledVideo(
         name=name,
         columns=tuple(columns),
@@ -161,8 +168,15 @@ def labelled_video(
         labels=np.array([labels[row] for row in rows.tolist()], dtype=object),
         timestamps_s=timestamps_s[rows],
         stretches=stretches_of(rows, timestamps_s),
-        without_data=int((labelled & ~(quality > 0)).sum()),
+        without_data=int((labelled & ~found).sum()),
     )
+
+
+def numbers_of(table: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
+    """What a model is trained and asked with: float32 [rows, columns], NaN where missing."""
+    return table.select(
+        pl.col(column).cast(pl.Float64).fill_null(np.nan).cast(pl.Float32) for column in columns
+    ).to_numpy()
 
 
 def stretches_of(rows: np.ndarray, timestamps_s: np.ndarray) -> np.ndarray:
@@ -173,9 +187,7 @@ def stretches_of(rows: np.ndarray, timestamps_s: np.ndarray) -> np.ndarray:
     """
     if not rows.size:
         return np.zeros(0, dtype=np.int64)
-    steps = np.diff(timestamps_s)
-    longest = max(LONGEST_ROW_S, 1.5 * float(np.median(steps)) if steps.size else 0.0)
-    broken = (np.diff(rows) > 1) | (np.diff(timestamps_s[rows]) > longest)
+    broken = (np.diff(rows) > 1) | (np.diff(timestamps_s[rows]) > longest_step_s(timestamps_s))
     return np.concatenate([[0], np.cumsum(broken)]).astype(np.int64)
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from tailor_assets.compute.behavior.probabilities import most_probable
 from tailor_assets.compute.behavior.training.folds import Fold
 from tailor_assets.compute.behavior.training.labelled_data import LabelledData
 from tailor_assets.compute.behavior.training.recipe import Recipe, fit_model
 from tailor_assets.compute.behavior.training.scores import ClassScore, frame_scores, macro_f1
-from tailor_assets.compute.behavior.training.validation import most_probable, without_nan
+from tailor_assets.compute.behavior.training.validation import without_nan
 
 CURVE_FOLDS = 5
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from tailor_assets.compute.behavior.training.calibration import (
-    Calibration,
+from tailor_assets.compute.behavior.training.calibration import Calibration, fit_calibration
+from tailor_assets.compute.behavior.training.choices import (
     CalibrationMethod,
-    fit_calibration,
+    EstimatorKind,
+    SmoothingMethod,
 )
 from tailor_assets.compute.behavior.training.estimators import (
-    EstimatorKind,
     fit_estimator,
     make_estimator,
     predict_probabilities,
@@ -28,11 +28,7 @@ from tailor_assets.compute.behavior.training.folds import (
     videos_in_folds,
 )
 from tailor_assets.compute.behavior.training.labelled_data import LabelledData, widest_window_s
-from tailor_assets.compute.behavior.training.smoothing import (
-    Smoothing,
-    SmoothingMethod,
-    fit_smoothing,
-)
+from tailor_assets.compute.behavior.training.smoothing import Smoothing, fit_smoothing
 from tailor_assets.compute.errors import PermanentProblem
 
 _CALIBRATION_FOLDS = 3
@@ -71,8 +67,9 @@ class FittedModel:
 
     def finish(self, raw: np.ndarray, data: LabelledData, rows: np.ndarray) -> np.ndarray:
         """Calibrated and smoothed: float64 [rows, labels]. Rows left out break a stretch."""
-        stretches = data.stretches[rows] + np.concatenate([[0], np.cumsum(np.diff(rows) > 1)])
-        return self.smoothing.apply(self.calibration.apply(raw), data.timestamps_s[rows], stretches)
+        return self.smoothing.apply(
+            self.calibration.apply(raw), data.timestamps_s[rows], data.stretches_of_rows(rows)
+        )
 
 
 def fit_model(
@@ -100,7 +97,7 @@ def fit_model(
             recipe.smoothing,
             codes,
             data.timestamps_s[rows],
-            data.stretches[rows] + np.concatenate([[0], np.cumsum(np.diff(rows) > 1)]),
+            data.stretches_of_rows(rows),
             len(data.labels),
             even_prior=calibration.method == "none",
         )

@@ -20,7 +20,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tailor_assets.compute.behavior.sklearn_model import SklearnModel
+from tailor_assets.compute.behavior.sklearn_model import DESCRIPTION_FILE, SklearnModel
+from tailor_assets.compute.behavior.training.model_description import (
+    ModelDescription,
+    read_description,
+)
 from tailor_assets.compute.errors import PermanentProblem
 
 EVALUATION_FILE = "evaluation.json"
@@ -53,7 +57,7 @@ class ModelRegistry:
         if not self.folder.is_dir():
             return []
         found = (path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
-        return sorted(name for name in found if self.versions(name))
+        return sorted(name for name in found if name != RULES and self.versions(name))
 
     def versions(self, name: str) -> list[int]:
         """Versions that are there, the oldest first."""
@@ -77,6 +81,10 @@ class ModelRegistry:
         promotions = self.promotions(name)
         return promotions[-1].version if promotions else None
 
+    def in_force_or_newest(self, name: str) -> int | None:
+        """The promoted version, or else the newest; None where there is no version."""
+        return self.in_force(name) or next(reversed(self.versions(name)), None)
+
     def promotions(self, name: str) -> list[Promotion]:
         """All there ever were, the oldest first."""
         return [
@@ -90,6 +98,13 @@ class ModelRegistry:
             )
             for line in _lines(self._home(name) / _PROMOTIONS)
         ]
+
+    def description(self, name: str, version: int) -> ModelDescription:
+        """Its ``model.json`` alone, also where these libraries could not load the model.
+
+        Raises PermanentProblem where that cannot be read.
+        """
+        return read_description(self.path(name, version) / DESCRIPTION_FILE)
 
     def load(self, name: str, version: int) -> SklearnModel:
         """The model of one version. Raises PermanentProblem where it is not as it was written."""
@@ -126,8 +141,6 @@ class ModelRegistry:
 
         ``make(version)`` gives the model with that number in its description.
         """
-        if name == RULES:
-            raise PermanentProblem(f"{RULES!r} are the shipped rules: give the model another name.")
         with self._locked(name) as home:
             numbers = [int(line.get("version", 0)) for line in _lines(home / _VERSIONS)]
             version = max([0, *numbers, *self.versions(name)]) + 1
@@ -157,8 +170,9 @@ class ModelRegistry:
         Without a reason only one that was not worse than the version in force, on the same folds of
         the same data. Raises PermanentProblem otherwise, and for a version that cannot be loaded.
         """
+        # Before the lock, which makes a folder: not for a model that nobody has trained.
+        self.load(name, version)
         with self._locked(name) as home:
-            self.load(name, version)
             before = self.in_force(name)
             if before == version:
                 raise PermanentProblem(f"Version {version} of {name} is in force already.")
@@ -173,17 +187,15 @@ class ModelRegistry:
         """
         if not reason.strip():
             raise PermanentProblem("Say why, with a reason: it is kept beside the versions.")
+        if not self.promotions(name):
+            raise _none_to_go_back_to(name, to)
         with self._locked(name) as home:
             history = self.promotions(name)
             before = history[-1].version if history else None
             known = {line.version for line in history}
             target = to if to is not None else _version_before(history)
             if target is None or (to is not None and to not in known) or target == before:
-                raise PermanentProblem(
-                    f"No {'other ' if to is None else ''}version of {name} that "
-                    f"{'was in force before' if to is None else f'is {to} was ever in force'} can be "
-                    "gone back to: promote the one that you want."
-                )
+                raise _none_to_go_back_to(name, to)
             self.load(name, target)
             return self._put_in_force(home, "rollback", target, before, who, reason)
 
@@ -216,6 +228,8 @@ class ModelRegistry:
         return promotion
 
     def _home(self, name: str) -> Path:
+        if name == RULES:
+            raise PermanentProblem(f"{RULES!r} are the shipped rules: give the model another name.")
         if not _NAME.fullmatch(name):
             raise PermanentProblem(
                 f"{name!r} is no name of a behaviour model: give up to 64 letters, digits, dots, "
@@ -233,6 +247,14 @@ class ModelRegistry:
             yield home
         finally:
             os.close(descriptor)
+
+
+def _none_to_go_back_to(name: str, to: int | None) -> PermanentProblem:
+    return PermanentProblem(
+        f"No {'other ' if to is None else ''}version of {name} that "
+        f"{'was in force before' if to is None else f'is {to} was ever in force'} can be gone back "
+        "to: promote the one that you want."
+    )
 
 
 def _version_before(history: list[Promotion]) -> int | None:

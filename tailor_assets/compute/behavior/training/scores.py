@@ -13,14 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from tailor_assets.compute.behavior.bouts import (
-    LONGEST_ROW_S,
     NO_DATA_CODE,
     bout_edges,
+    longest_step_s,
     row_durations,
 )
 from tailor_assets.compute.errors import PermanentProblem
 
 BOUT_IOU = 0.5
+CONFIDENCE = 0.95  # of the intervals
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,6 @@ def bootstrap_f1(
     seed: int,
     *,
     groups: Sequence[str] | np.ndarray | None = None,
-    confidence: float = 0.95,
 ) -> tuple[float, float]:
     """Interval of F1 (lower, upper) from blocks of time drawn with replacement.
 
@@ -129,7 +129,7 @@ def bootstrap_f1(
     is the F1 of True; of label codes the macro F1. NaN, NaN where it is not defined.
     """
     draws = _bootstrap(truth, [predicted], timestamps_s, block_s, repeats, seed, groups)[0]
-    return _interval(draws, confidence)
+    return _interval(draws)
 
 
 def bootstrap_difference(
@@ -142,11 +142,10 @@ def bootstrap_difference(
     seed: int,
     *,
     groups: Sequence[str] | np.ndarray | None = None,
-    confidence: float = 0.95,
 ) -> tuple[float, float]:
     """Interval of macro F1 of ``first`` minus that of ``second``, both of the same blocks."""
     draws = _bootstrap(truth, [first, second], timestamps_s, block_s, repeats, seed, groups)
-    return _interval(draws[0] - draws[1], confidence)
+    return _interval(draws[0] - draws[1])
 
 
 def _score(label: str, right: int, support: int, predicted: int) -> ClassScore:
@@ -166,9 +165,7 @@ def _stretches(timestamps_s: np.ndarray, groups: Sequence[str] | np.ndarray | No
     if not timestamps_s.size:
         return np.zeros(0, dtype=np.int64)
     steps = np.diff(timestamps_s)
-    forward = steps[steps > 0]
-    longest = max(LONGEST_ROW_S, 1.5 * float(np.median(forward)) if forward.size else 0.0)
-    breaks = (steps <= 0) | (steps > longest)
+    breaks = (steps <= 0) | (steps > longest_step_s(timestamps_s))
     if groups is not None:
         names = np.asarray(groups)
         breaks |= names[1:] != names[:-1]
@@ -270,9 +267,9 @@ def _block_numbers(
     return np.asarray(group * (int(number.max()) + 1) + number)
 
 
-def _interval(draws: np.ndarray, confidence: float) -> tuple[float, float]:
+def _interval(draws: np.ndarray) -> tuple[float, float]:
     draws = draws[np.isfinite(draws)]
     if not draws.size:
         return float("nan"), float("nan")
-    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)

@@ -10,16 +10,12 @@ Rabiner 1989, Proceedings of the IEEE 77:257, for both algorithms.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from tailor_assets.compute.behavior.bouts import LONGEST_ROW_S, bout_edges, row_durations
 from tailor_assets.compute.behavior.probabilities import agree_with_labels
-
-SmoothingMethod = Literal["none", "viterbi", "forward_backward"]
-SMOOTHINGS: tuple[SmoothingMethod, ...] = get_args(SmoothingMethod)
+from tailor_assets.compute.behavior.training.choices import SmoothingMethod
 
 EVIDENCE_S = 0.3
 _LEAST = 1e-4  # the least that one row may say against a class

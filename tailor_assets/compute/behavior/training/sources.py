@@ -20,9 +20,9 @@ from tailor_assets.compute.behavior.training.labelled_data import (
     trainable_columns,
 )
 from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.compute.results_folder import FEATURES_ENDING, features_files
 
-_LABEL_ENDINGS = (".csv", ".tsv")
-_FEATURES_ENDING = "_features.csv"
+LABEL_ENDINGS = (".csv", ".tsv")
 
 
 class FeatureSource(Protocol):
@@ -57,9 +57,22 @@ def label_files(folder: Path) -> dict[str, Path]:
             f"The folder of labels {folder} is not there: make it, and put <video>.csv or "
             "<video>.tsv into it."
         )
+    found = found_label_files(folder)
+    if not found:
+        raise PermanentProblem(
+            f"{folder} holds no label file: put <video>.csv or <video>.tsv into it."
+        )
+    return found
+
+
+def found_label_files(folder: Path) -> dict[str, Path]:
+    """The same of a folder that need not be there, nor hold any.
+
+    Raises PermanentProblem for a video that has two.
+    """
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in _LABEL_ENDINGS or path.name.startswith("."):
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix.lower() not in LABEL_ENDINGS or path.name.startswith("."):
             continue
         if path.stem in found:
             raise PermanentProblem(
@@ -67,10 +80,6 @@ def label_files(folder: Path) -> dict[str, Path]:
                 f"{path.name}): leave one."
             )
         found[path.stem] = path
-    if not found:
-        raise PermanentProblem(
-            f"{folder} holds no label file: put <video>.csv or <video>.tsv into it."
-        )
     return found
 
 
@@ -166,19 +175,14 @@ class ResultsFolders:
                 f"The folder of features {root} is not there: give the folder that `tailor run` "
                 "has written its results to."
             )
-        for path in sorted(root.rglob(f"*{_FEATURES_ENDING}")):
-            video = path.name.removesuffix(_FEATURES_ENDING)
+        for path in sorted(features_files(root)):
+            video = path.name.removesuffix(FEATURES_ENDING)
             if video in self._files:
                 raise PermanentProblem(
                     f"{path} and {self._files[video]} are features of videos of one name: rename "
                     "one, and its label file."
                 )
             self._files[video] = path
-
-    @property
-    def videos(self) -> list[str]:
-        """Videos that have features."""
-        return list(self._files)
 
     def version(self, video: str) -> str | None:
         """From the predictions or the manifest beside the features."""

@@ -71,19 +71,19 @@ def train_candidate(
     }
 
     def make(version: int) -> SklearnModel:
-        return as_model(fitted, name, version, features_version, training)
+        return _as_model(fitted, name, version, features_version, training)
 
     version = registry.add(name, make, evaluation, who=who)
     stored = registry.load(name, version)
     return Candidate(name, version, stored.hash, evaluation, in_force)
 
 
-def as_model(
+def _as_model(
     fitted: FittedModel,
     name: str,
     version: int,
     features_version: str,
-    training: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any],
 ) -> SklearnModel:
     """A fitted model with its description, as predictions are made by."""
     description = ModelDescription(
@@ -96,7 +96,7 @@ def as_model(
         smoothing=fitted.smoothing,
         libraries=libraries_here(),
         sha256="0" * 64,  # of the file, which is not written yet
-        training=dict(training or {}),
+        training=dict(training),
     )
     return SklearnModel(description, fitted.estimator)
 
@@ -107,7 +107,7 @@ def columns_in_force(registry: ModelRegistry, name: str) -> tuple[str, ...]:
     if version is None:
         return ()
     try:
-        return registry.load(name, version).feature_columns
+        return registry.description(name, version).feature_columns
     except PermanentProblem:
         return ()
 

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ class Validation:
     how: str
     warning: str | None
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """sha256 of which rows are trained with and tested, fold by fold."""
         digest = hashlib.sha256()
@@ -41,7 +42,7 @@ class Validation:
         return digest.hexdigest()
 
 
-def divide(data: LabelledData, purge_s: float, most_folds: int = MOST_FOLDS) -> Validation:
+def divide(data: LabelledData, purge_s: float) -> Validation:
     """Leave one video out; whole videos in folds where there are very many; blocks of one video.
 
     purge_s: seconds left out beside a block of the one video.
@@ -50,10 +51,10 @@ def divide(data: LabelledData, purge_s: float, most_folds: int = MOST_FOLDS) -> 
     if videos > 1:
         how = (
             "leave one video out"
-            if videos <= most_folds
-            else f"{most_folds} folds of whole videos, about {videos / most_folds:.0f} in each"
+            if videos <= MOST_FOLDS
+            else f"{MOST_FOLDS} folds of whole videos, about {videos / MOST_FOLDS:.0f} in each"
         )
-        return Validation(tuple(videos_in_folds(data.video, most_folds)), how, None)
+        return Validation(tuple(videos_in_folds(data.video, MOST_FOLDS)), how, None)
     return Validation(
         tuple(contiguous_blocks(data.timestamps_s, BLOCKS, purge_s)),
         f"{BLOCKS} blocks of one video, {purge_s:g} s left out beside each",
@@ -88,14 +89,6 @@ def cross_validate(
         if progress is not None:
             progress()
     return raw, finished
-
-
-def most_probable(probabilities: np.ndarray) -> np.ndarray:
-    """The most probable class of every row, -1 without probabilities: int64 [rows]."""
-    known = np.isfinite(probabilities).all(axis=1)
-    codes = np.full(len(probabilities), -1, dtype=np.int64)
-    codes[known] = probabilities[known].argmax(axis=1)
-    return codes
 
 
 def without_nan(value: Any) -> Any:
