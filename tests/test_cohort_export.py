@@ -23,6 +23,7 @@ from tailor_assets.compute.cohort.nwb_file import nwb_name, problems_of_nwb, rea
 from tailor_assets.compute.cohort.read_back import read_back
 from tailor_assets.compute.cohort.summary import CohortSummary
 from tailor_assets.compute.report.report_input import Drawing
+from tailor_assets.compute.results_folder import features_files
 from tailor_assets.partitions import partition_key
 
 TABLES = ("measures", "subjects", "groups", "comparisons", "days", "slopes", "trends",
@@ -305,3 +306,12 @@ def test_a_video_without_a_frame_or_without_the_animal_is_a_valid_nwb_file(
     assert (found["unit"], len(found["timestamps_s"])) == ("pixels", rows)
     assert (found["bouts"], found["changes"], found["nest_entries"]) == ([], [], [])
     assert len(found["no_data"]) == (rows > 0)
+
+
+def test_a_video_that_is_called_like_a_folder_of_pictures_is_found(tmp_path: Path) -> None:
+    for name in ("watch", "mouse 1"):
+        (tmp_path / name / "frames").mkdir(parents=True)
+        (tmp_path / name / f"{name}_features.csv").touch()
+    (tmp_path / "mouse 1/frames/no_features.csv").touch()
+    found = [path.name for path in features_files(tmp_path)]
+    assert found == ["mouse 1_features.csv", "watch_features.csv"]

@@ -53,6 +53,12 @@ def folder_of(lab: Lab, key: str) -> tuple[Path, str]:
     return lab.results("anna", name), name
 
 
+def copy_of_results(finished: tuple[Lab, str], tmp_path: Path) -> tuple[Path, str]:
+    """The same of a copy, to be changed."""
+    folder, name = folder_of(*finished)
+    return Path(shutil.copytree(folder, tmp_path / "results")), name
+
+
 def test_the_report_is_among_the_results_and_in_the_manifest(finished: tuple[Lab, str]) -> None:
     lab, key = finished
     folder, name = folder_of(lab, key)
@@ -174,10 +180,7 @@ def test_tailor_report_makes_both_again_from_the_results_folder(
 def test_tailor_report_in_the_folder_keeps_the_manifest_true(
     finished: tuple[Lab, str], tmp_path: Path
 ) -> None:
-    lab, key = finished
-    folder, name = folder_of(lab, key)
-    copy = tmp_path / "results"
-    shutil.copytree(folder, copy)
+    copy, name = copy_of_results(finished, tmp_path)
     assert main(["report", str(copy), "--bin", "1"]) == 0
     report = copy / f"{name}_report.html"
     assert "in each 1 s" in report.read_text()
@@ -191,10 +194,7 @@ def test_tailor_report_in_the_folder_keeps_the_manifest_true(
 def test_a_manifest_that_somebody_has_edited_stops_no_report(
     finished: tuple[Lab, str], tmp_path: Path
 ) -> None:
-    lab, key = finished
-    folder, name = folder_of(lab, key)
-    copy = tmp_path / "results"
-    shutil.copytree(folder, copy)
+    copy, name = copy_of_results(finished, tmp_path)
     manifest = json.loads((copy / "manifest.json").read_text())
     edited = manifest | {"seconds_window": "3 s", "px_per_cm": "8", "points": 1}
     (copy / "manifest.json").write_text(json.dumps(edited))
@@ -243,10 +243,7 @@ def test_a_folder_that_is_no_whole_results_folder_is_refused_in_one_sentence(
     spoil: object,
     says: str,
 ) -> None:
-    lab, key = finished
-    folder, name = folder_of(lab, key)
-    copy = tmp_path / "results"
-    shutil.copytree(folder, copy)
+    copy, name = copy_of_results(finished, tmp_path)
     spoil(copy, name)  # type: ignore[operator]
     assert main(["report", str(copy)]) == 1
     (sentence,) = [

@@ -73,7 +73,7 @@ def decide_by_truth(url: str, store: ArtifactStore, key: str, truth: np.ndarray)
     return {verdict: count for verdict, count in counts.items() if count}
 
 
-def run(store: ArtifactStore, url: str, home: Path, work: str, **more):
+def run(store: ArtifactStore, url: str, home: Path, work: str, settings=FAST, **more):
     return retrain(
         store,
         url,
@@ -82,11 +82,21 @@ def run(store: ArtifactStore, url: str, home: Path, work: str, **more):
         label_folder=home / "labels",
         work_folder=home / work,
         choice=LabelChoice(),
-        settings=FAST,
+        settings=settings,
         who="anna",
         learning_curve=False,
         **more,
     )
+
+
+def with_a_model_of_few_columns(store: ArtifactStore, url: str, home: Path):
+    """The registry with ours@1 in force, and the columns that were chosen for it."""
+    label_folder(home / "labels", (0, 1, 2))
+    registry = BehaviorModels().registry()
+    columns = ("speed_cm_s", "mask_motion")
+    run(store, url, home, "first", columns=columns)
+    registry.promote("ours", 1, who="anna")
+    return registry, columns
 
 
 def test_decisions_become_a_candidate_that_is_compared_and_not_promoted(
@@ -119,23 +129,9 @@ def test_decisions_become_a_candidate_that_is_compared_and_not_promoted(
 def test_a_retraining_goes_on_with_the_recipe_of_the_version_in_force(
     store: ArtifactStore, url: str, home: Path
 ) -> None:
-    label_folder(home / "labels", (0, 1, 2))
-    registry = BehaviorModels().registry()
-    columns = ("speed_cm_s", "mask_motion")
-    run(store, url, home, "first", columns=columns)
-    registry.promote("ours", 1, who="anna")
-    retrain(
-        store,
-        url,
-        registry,
-        "ours",
-        label_folder=home / "labels",
-        work_folder=home / "second",
-        choice=LabelChoice(),
-        settings={"estimator": None, "calibration": None, "smoothing": None},
-        who="anna",
-        learning_curve=False,
-    )
+    registry, columns = with_a_model_of_few_columns(store, url, home)
+    as_before = {"estimator": None, "calibration": None, "smoothing": None}
+    run(store, url, home, "second", settings=as_before)
     first, second = registry.load("ours", 1).description, registry.load("ours", 2).description
     assert second.training["recipe"] == first.training["recipe"]
     assert second.feature_columns == columns
@@ -144,11 +140,7 @@ def test_a_retraining_goes_on_with_the_recipe_of_the_version_in_force(
 def test_a_retraining_goes_on_with_the_recipe_of_a_model_that_these_libraries_do_not_load(
     store: ArtifactStore, url: str, home: Path
 ) -> None:
-    label_folder(home / "labels", (0, 1, 2))
-    registry = BehaviorModels().registry()
-    columns = ("speed_cm_s", "mask_motion")
-    run(store, url, home, "first", columns=columns)
-    registry.promote("ours", 1, who="anna")
+    registry, columns = with_a_model_of_few_columns(store, url, home)
     path = registry.path("ours", 1) / "model.json"
     description = json.loads(path.read_text())
     description["libraries"]["scikit-learn"] = "0.1.0"
@@ -156,18 +148,7 @@ def test_a_retraining_goes_on_with_the_recipe_of_a_model_that_these_libraries_do
     with pytest.raises(PermanentProblem, match=r"trained with scikit-learn 0\.1\.0"):
         registry.load("ours", 1)
 
-    second = retrain(
-        store,
-        url,
-        registry,
-        "ours",
-        label_folder=home / "labels",
-        work_folder=home / "second",
-        choice=LabelChoice(),
-        settings={},
-        who="anna",
-        learning_curve=False,
-    )
+    second = run(store, url, home, "second", settings={})
     made = registry.description("ours", second.candidate.version)
     assert made.training["recipe"] == description["training"]["recipe"]
     assert made.feature_columns == columns

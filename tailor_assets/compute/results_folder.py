@@ -12,8 +12,8 @@ import polars as pl
 
 MANIFEST = "manifest.json"
 FEATURES_ENDING = "_features.csv"
-# Thousands of pictures, and no table.
-_NOT_LOOKED_INTO = ("frames", "watch", "nwb")
+# Beside the tables of a video: thousands of pictures, and no table.
+_NOT_LOOKED_INTO = ("frames", "watch")
 
 
 def overlay_name(results_name: str) -> str:
@@ -24,12 +24,12 @@ def overlay_name(results_name: str) -> str:
 def features_files(root: Path) -> Iterator[Path]:
     """Every ``<video>_features.csv`` under a folder of results, in the same order every time."""
     for place, folders, files in os.walk(root):
-        folders[:] = sorted(
-            name for name in folders if name not in _NOT_LOOKED_INTO and name[0] != "."
-        )
-        for name in sorted(files):
-            if name.endswith(FEATURES_ENDING):
-                yield Path(place) / name
+        tables = sorted(name for name in files if name.endswith(FEATURES_ENDING))
+        # Elsewhere a folder of such a name is a video's.
+        skipped = _NOT_LOOKED_INTO if tables else ()
+        folders[:] = sorted(name for name in folders if name not in skipped and name[0] != ".")
+        for name in tables:
+            yield Path(place) / name
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
