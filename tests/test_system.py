@@ -107,7 +107,8 @@ def test_two_tenants_videos_become_results_in_their_own_folders_and_nowhere_else
         }
         manifest = json.loads((folder / "manifest.json").read_text())
         assert manifest["partition"].startswith(f"{tenant}--open-field--")
-    runs = runs_of(running, "open field")
+    # Whoever's results are out first may have the run that publishes frames and overlay by now.
+    runs = [run for run in runs_of(running, "open field") if run.job_name == "process_video"]
     assert len(runs) == 2
     assert {run.tags["tailor/queue"] for run in runs} == {"gpu"}
     wait_until(
