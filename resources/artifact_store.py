@@ -273,12 +273,19 @@ class ArtifactStore(dg.ConfigurableResource):
         """Read ``<name>.parquet`` of a partition.
 
         wanted: given the names of all columns, those that are read, in this order; all unless given.
+        Raises PermanentProblem for a file that is no whole table.
         """
         with self.local(partition, f"{name}.parquet") as path:
-            if wanted is None:
-                return pl.read_parquet(path)
-            columns = list(wanted(list(pl.read_parquet_schema(path))))
-            return pl.read_parquet(path, columns=columns).select(columns)
+            try:
+                if wanted is None:
+                    return pl.read_parquet(path)
+                columns = list(wanted(list(pl.read_parquet_schema(path))))
+                return pl.read_parquet(path, columns=columns).select(columns)
+            except pl.exceptions.ComputeError as damage:
+                raise PermanentProblem(
+                    f"The table of the {name} of {partition} is damaged ({damage}): materialize "
+                    f"{name!r} again."
+                ) from damage
 
 
 def _replace(source: Path, target: Path) -> None:

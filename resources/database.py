@@ -91,6 +91,9 @@ def insert_for(connection: sa.Connection) -> Any:
 # Seconds, milliseconds: a server that is cut off is an error at some time, and not a wait for ever.
 _PATIENCE = {"connect_timeout": 10, "tcp_user_timeout": 30_000}
 
+# Compiled statements, some 20 kB each: the library's 500 are more than any process of ours repeats.
+_STATEMENTS_KEPT = 150
+
 _engines: dict[str, sa.Engine] = {}
 _engines_lock = threading.Lock()
 
@@ -113,6 +116,7 @@ def engine_for(url: str) -> sa.Engine:
                 pool_size=2,
                 max_overflow=8,
                 pool_pre_ping=True,
+                query_cache_size=_STATEMENTS_KEPT,
                 connect_args=_PATIENCE if url.startswith(_DRIVER) else {},
             )
             if engine.dialect.name == "sqlite":

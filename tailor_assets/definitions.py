@@ -1,5 +1,6 @@
 """The pipeline, put together: pure assembly, nothing is read or connected to here."""
 
+import gc
 from collections.abc import Mapping
 from typing import Any
 
@@ -91,3 +92,10 @@ def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
 
 poll_pools_every_second()
 defs = build_defs()
+
+# Dagster opens an instance for every tick, and leaves it as a knot of thousands of objects that only
+# Python's search for cycles undoes. That search waits until there is a quarter more of old objects
+# than before: tens of MB of the code server's memory were such knots. What is loaded by now is never
+# garbage; not counted, it makes the search cheap, and so frequent.
+gc.freeze()
+gc.collect()

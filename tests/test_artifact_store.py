@@ -92,6 +92,18 @@ def test_of_a_table_only_the_wanted_columns_are_read(store: ArtifactStore) -> No
     assert names == ["a", "b", "c"]
 
 
+def test_a_table_that_is_cut_off_is_a_sentence_and_tried_once(local: ArtifactStore) -> None:
+    with local.making(KEY, "masks") as draft:
+        pl.DataFrame({"row": range(1000)}).write_parquet(draft.path("masks.parquet"))
+        draft.commit(version="1")
+    path = Path(str(local.path(KEY, "masks.parquet")))
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(PermanentProblem, match="materialize 'masks' again"):
+        local.read_table(KEY, "masks")
+    with pytest.raises(PermanentProblem, match="materialize 'masks' again"):
+        local.read_table(KEY, "masks", lambda names: names)
+
+
 def test_a_new_version_replaces_every_file_of_the_old(store: ArtifactStore) -> None:
     make(store, "masks", "v1")
     with store.making(KEY, "masks") as draft:

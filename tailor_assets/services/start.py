@@ -124,6 +124,9 @@ def start_services(
             # Else each of a service's many threads keeps freed memory of its own (glibc's default is
             # eight arenas a core), and a service grows for days.
             "MALLOC_ARENA_MAX": os.environ.get("MALLOC_ARENA_MAX", "2"),
+            # A fixed limit: otherwise it rises with the largest block ever freed, and what is freed
+            # stays with the process. The code server kept 25 MB more in half an hour by that.
+            "MALLOC_TRIM_THRESHOLD_": os.environ.get("MALLOC_TRIM_THRESHOLD_", "131072"),
         }
 
         report("starting the database")
