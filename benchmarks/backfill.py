@@ -11,20 +11,18 @@ scored. Needs 20 MB a video on the disk.
 """
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import polars as pl
 from dagster._core.execution.backfill import BulkActionStatus
 
+from benchmarks.behavior_simulated import labels_of
 from benchmarks.queue_parts import progress, verdict
 from resources.artifact_store import ArtifactStore
 from tailor_assets.compute.simulation.simulate import SimulationTruth, simulate_video
@@ -36,11 +34,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # where the labora
 
 BAR_S = 360.0
 ASSETS = ("predictions", "flags")
-_LAUNCH = """
-mutation ($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
-  __typename ... on LaunchBackfillSuccess { backfillId } ... on Error { message } } }
-"""
-_NEEDED = ("frames", "prompts", "masks", "features")
+_NEEDED = ("frames", "prompts", "features")
 _FPS = 30
 _UNDER_WAY = (BulkActionStatus.REQUESTED, BulkActionStatus.FAILING, BulkActionStatus.CANCELING)
 
@@ -48,6 +42,7 @@ _UNDER_WAY = (BulkActionStatus.REQUESTED, BulkActionStatus.FAILING, BulkActionSt
 def main() -> int:
     """Process one video, multiply it, score all, print the table."""
     from crash_lab import crash_lab, wait_until
+    from toy_services import launch_backfill
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--videos", type=int, default=1000)
@@ -59,10 +54,8 @@ def main() -> int:
         clip.parent.mkdir()
         truth = simulate_video(clip, seed=77, duration_s=asked.rows / _FPS, fps=_FPS)
         lab.up()
-        folder = lab.drop(clip, "lab", "drawn")
-        (folder.parents[1] / "videos" / "drawn" / "tailor.json").write_text(
-            json.dumps({"px_per_cm": truth.px_per_cm, "stride": 1})
-        )
+        settings = {"px_per_cm": truth.px_per_cm, "stride": 1}
+        folder = lab.drop(clip, "lab", "drawn", settings)
         progress("one video is processed")
         wait_until((folder / "manifest.json").exists, 1800, "results of the drawn video")
         store = ArtifactStore(root=str(lab.home / "artifacts"))
@@ -77,13 +70,14 @@ def main() -> int:
             table = Path(str(store.path(damaged, "features.parquet")))
             table.write_bytes(table.read_bytes()[:1000])
             instance.add_dynamic_partitions("videos", keys)
-            config = {}
+            config: dict[str, Any] = {}
             if asked.model == "trained":
                 progress("a model is trained")
-                config = {"model": _train(lab, truth, folder.parent)}
+                name = _train(lab, truth, folder.parent)
+                config = {"ops": {"predictions_and_flags": {"config": {"model": name}}}}
             progress("the backfill begins")
             began = time.monotonic()
-            backfill = _launch(lab.port, keys, config)
+            backfill = launch_backfill(f"http://127.0.0.1:{lab.port}", ASSETS, keys, config)
             while (status := instance.get_backfill(backfill).status) in _UNDER_WAY:
                 runs = instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill}))
                 progress(
@@ -123,12 +117,7 @@ def _copy(store: ArtifactStore, source: str, target: str) -> None:
     there, here = (Path(str(store.folder(key))) for key in (source, target))
     here.mkdir(parents=True)
     for name in _NEEDED:
-        record = store.record(source, name)
-        if record is None:
-            continue
-        for file in record.files:
-            if name == "masks":
-                continue  # scoring does not read them
+        for file in store.require(source, name).files:
             if (there / file).is_dir():
                 os.symlink(there / file, here / file)
             else:
@@ -140,9 +129,7 @@ def _train(lab: "CrashLab", truth: SimulationTruth, results: Path) -> str:
     """A model of what the animal really does in the drawn video; its name and version."""
     labels = lab.home / "labels"
     labels.mkdir()
-    pl.read_csv(truth.behaviors_path).select(
-        pl.col("frame").alias("source_frame"), "behavior"
-    ).write_csv(labels / "drawn.csv")
+    labels_of(truth).write_csv(labels / "drawn.csv")
     subprocess.run(
         [sys.executable, "-m", "tailor_assets.cli", "train", "--name", "drawn",
          "--labels", str(labels), "--features", str(results),
@@ -151,25 +138,6 @@ def _train(lab: "CrashLab", truth: SimulationTruth, results: Path) -> str:
         env={**os.environ, "TAILOR_HOME": str(lab.home)}, check=True, stdout=sys.stderr,
     )  # fmt: skip
     return "drawn@1"
-
-
-def _launch(port: int, keys: list[str], config: dict[str, Any]) -> str:
-    """Select the two assets and launch them for the partitions, as the web page does."""
-    params: dict[str, Any] = {
-        "assetSelection": [{"path": [name]} for name in ASSETS],
-        "partitionNames": keys,
-    }
-    if config:
-        params["runConfigData"] = {"ops": {"predictions_and_flags": {"config": config}}}
-    body = json.dumps({"query": _LAUNCH, "variables": {"params": params}}).encode()
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/graphql", body, {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        said = json.load(answer)["data"]["launchPartitionBackfill"]
-    if said["__typename"] != "LaunchBackfillSuccess":
-        raise SystemExit(f"The backfill was not launched: {said}")
-    return str(said["backfillId"])
 
 
 if __name__ == "__main__":

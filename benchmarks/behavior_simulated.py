@@ -37,7 +37,7 @@ from tailor_assets.compute.behavior.training.sources import ResultsFolders
 from tailor_assets.compute.behavior.training.train import train_candidate
 from tailor_assets.compute.features.feature_columns import FEATURES_VERSION
 from tailor_assets.compute.simulation.behavior import BEHAVIORS
-from tailor_assets.compute.simulation.simulate import simulate_video
+from tailor_assets.compute.simulation.simulate import SimulationTruth, simulate_video
 
 BAR = 0.90
 TRAIN_SEED, TEST_SEED = 820_000_000, 920_000_000
@@ -118,13 +118,17 @@ def _session(folder: Path, seed: int, seconds: float) -> None:
     (video.parent / "tailor.json").write_text(json.dumps(settings))
     begun = time.monotonic()
     run_one_video(video, folder / "results")
-    doing = pl.read_csv(truth.behaviors_path).select(
-        pl.col("frame").alias("source_frame"), "behavior"
-    )
     temporary = labels.with_suffix(".new")
-    doing.write_csv(temporary)
+    labels_of(truth).write_csv(temporary)
     temporary.replace(labels)
     print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
+
+
+def labels_of(truth: SimulationTruth) -> pl.DataFrame:
+    """What the animal really does, as a person's labels of every frame."""
+    return pl.read_csv(truth.behaviors_path).select(
+        pl.col("frame").alias("source_frame"), "behavior"
+    )
 
 
 def _score(

@@ -91,7 +91,7 @@ def insert_for(connection: sa.Connection) -> Any:
 # Seconds, milliseconds: a server that is cut off is an error at some time, and not a wait for ever.
 _PATIENCE = {"connect_timeout": 10, "tcp_user_timeout": 30_000}
 
-# Compiled statements, some 20 kB each: the library's 500 are more than any process of ours repeats.
+# Compiled statements: the code server repeats some 50 of ours, and the library would keep 500.
 _STATEMENTS_KEPT = 150
 
 _engines: dict[str, sa.Engine] = {}

@@ -95,7 +95,7 @@ defs = build_defs()
 
 # Dagster opens an instance for every tick, and leaves it as a knot of thousands of objects that only
 # Python's search for cycles undoes. That search waits until there is a quarter more of old objects
-# than before: tens of MB of the code server's memory were such knots. What is loaded by now is never
-# garbage; not counted, it makes the search cheap, and so frequent.
+# than before. What is loaded by now is never garbage; not counted, it makes the search cheap, and so
+# frequent.
 gc.freeze()
 gc.collect()

@@ -110,10 +110,14 @@ class CrashLab:
 
     # ---------------------------------------------------------------- people
 
-    def drop(self, clip: Path, tenant: str, name: str) -> Path:
-        """Put a video into a tenant's Drive; where its results will be."""
+    def drop(
+        self, clip: Path, tenant: str, name: str, settings: Mapping[str, Any] | None = None
+    ) -> Path:
+        """Put a video into a tenant's Drive, after its tailor.json; where its results will be."""
         folder = self.drive_root / tenant / "tailor" / "videos" / name
         folder.mkdir(parents=True)
+        if settings is not None:
+            (folder / "tailor.json").write_text(json.dumps(settings))
         shutil.copyfile(clip, folder / "recording.part")
         (folder / "recording.part").rename(folder / "recording.mp4")
         return self.drive_root / tenant / "tailor" / "results" / name

@@ -15,13 +15,13 @@ import pytest
 from dagster._core.execution.plan import instance_concurrency_context
 from dagster._core.launcher.base import WorkerStatus
 from toy_services import (
-    BACKFILL,
     REEXECUTE,
     add_toy,
     ask,
     done,
     drop_toy,
     finished_runs_of,
+    launch_backfill,
     launch_job,
     new_home,
     runs_of,
@@ -70,8 +70,7 @@ def failure_texts(services: RunningServices, run_id: str) -> list[str]:
 
 def backfill(services: RunningServices, name: str, asset: str) -> None:
     add_toy(services, name)
-    parameters = {"assetSelection": [{"path": [asset]}], "partitionNames": [name]}
-    ask(services, BACKFILL, parameters)
+    launch_backfill(services.web_url, [asset], [name], {})
 
 
 # What the coordinator decides
@@ -137,7 +136,7 @@ def test_a_person_may_try_a_permanent_failure_again_with_the_usual_retries(
     launch_job(services, "mended-1")
     (first,) = finished_runs_of(services, "mended-1")
     assert first.tags["dagster/max_retries"] == "0"
-    ask(services, REEXECUTE, {"parentRunId": first.run_id, "strategy": "FROM_FAILURE"})
+    ask(services.web_url, REEXECUTE, {"parentRunId": first.run_id, "strategy": "FROM_FAILURE"})
     wait_for(lambda: len(runs_of(services, "mended-1")) == 2)
     # The copy inherits the limit of 0, and would give up at the first passing trouble with it.
     runs = finished_runs_of(services, "mended-1")

@@ -3,12 +3,11 @@
 import json
 import shutil
 import time
-import urllib.request
 from pathlib import Path
 
 import dagster as dg
 import pytest
-from toy_services import free_port, new_home
+from toy_services import free_port, launch_backfill, new_home
 
 from resources.video_registry import VideoRegistry
 from tailor_assets.compute.simulation.simulate import simulate_video
@@ -163,18 +162,6 @@ def test_a_damaged_video_fails_once_and_says_why(running, drive_root, tmp_path):
     assert "video" in failure.user_failure_data.description
 
 
-def ask(running: RunningServices, query: str, **variables) -> dict:
-    """One question to the web page's GraphQL, as the page itself asks it."""
-    body = json.dumps({"query": query, "variables": variables}).encode()
-    request = urllib.request.Request(
-        f"{running.web_url}/graphql", body, {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        content = json.load(answer)
-    assert "errors" not in content, content
-    return content["data"]
-
-
 def test_a_backfill_from_the_web_page_scores_many_videos_in_one_run(running, drive_root, clip):
     partitions = sorted(running.instance.get_dynamic_partitions("videos"))
     scored = [
@@ -185,23 +172,11 @@ def test_a_backfill_from_the_web_page_scores_many_videos_in_one_run(running, dri
         key: json.loads((running.home / "artifacts" / key / "flags.json").read_text())["run_id"]
         for key in scored
     }
-    answer = ask(
-        running,
-        """mutation ($params: LaunchBackfillParams!) {
-             launchPartitionBackfill(backfillParams: $params) {
-               __typename ... on LaunchBackfillSuccess { backfillId } ... on Error { message } } }""",
-        params={
-            "assetSelection": [{"path": ["predictions"]}, {"path": ["flags"]}],
-            "partitionNames": scored,
-        },
-    )["launchPartitionBackfill"]
-    assert answer["__typename"] == "LaunchBackfillSuccess", answer
+    backfill = launch_backfill(running.web_url, ("predictions", "flags"), scored, {})
     runs = wait_until(
         lambda: [
             run
-            for run in running.instance.get_runs(
-                dg.RunsFilter(tags={"dagster/backfill": answer["backfillId"]})
-            )
+            for run in running.instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill}))
             if run.is_finished
         ],
         running,

@@ -7,7 +7,7 @@ import socket
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,18 +60,35 @@ def toy_services(home: Path, **options: Any) -> Iterator[RunningServices]:
         yield services
 
 
-def ask(services: RunningServices, query: str, parameters: dict[str, Any]) -> dict[str, Any]:
+def ask(web_url: str, query: str, parameters: dict[str, Any]) -> dict[str, Any]:
     """Send a mutation as the Dagster UI does; its one answer."""
     body = json.dumps({"query": query, "variables": {"p": parameters}}).encode()
     request = urllib.request.Request(
-        f"{services.web_url}/graphql", data=body, headers={"Content-Type": "application/json"}
+        f"{web_url}/graphql", data=body, headers={"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         content = json.load(answer)
     assert "errors" not in content, content
     (result,) = content["data"].values()
     assert "Success" in result["__typename"], result
     return result
+
+
+def launch_backfill(
+    web_url: str, assets: Sequence[str], partitions: Sequence[str], run_config: Mapping[str, Any]
+) -> str:
+    """Select assets and partitions and launch them, as the Dagster UI does; the backfill's id."""
+    answer = ask(
+        web_url,
+        BACKFILL,
+        {
+            "assetSelection": [{"path": [name]} for name in assets],
+            "partitionNames": list(partitions),
+            **({"runConfigData": run_config} if run_config else {}),
+        },
+    )
+    assert answer["__typename"] == "LaunchBackfillSuccess", answer
+    return str(answer["backfillId"])
 
 
 def wait_for(what: Callable[[], Any], *, seconds: float = 60.0) -> Any:
@@ -107,7 +124,7 @@ def launch_job(services: RunningServices, name: str, tags: dict[str, str] | None
         "selector": {**SELECTOR, "pipelineName": "process_toy"},
         "executionMetadata": {"tags": [{"key": k, "value": v} for k, v in all_tags.items()]},
     }
-    return ask(services, LAUNCH_RUN, parameters)["run"]["runId"]
+    return ask(services.web_url, LAUNCH_RUN, parameters)["run"]["runId"]
 
 
 def runs_of(services: RunningServices, name: str) -> list[dg.DagsterRun]:
