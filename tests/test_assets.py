@@ -485,20 +485,24 @@ def three(copied: tuple[Lab, str], small_clip: Path) -> tuple[Lab, list[str]]:
     return lab, keys
 
 
-@pytest.mark.parametrize("poison", ["missing", "damaged"])
+@pytest.mark.parametrize("poison", ["missing", "damaged", "unreadable"])
 def test_one_poisoned_video_of_many_fails_alone(three: tuple[Lab, list[str]], poison: str) -> None:
     lab, keys = three
     bad = Path(str(lab.store.path(keys[1], "features.parquet")))
     if poison == "missing":
         lab.store.path(keys[1], "features.json").unlink()
-    else:
+    elif poison == "damaged":
         bad.write_bytes(b"PAR1 not really")
+    else:
+        # The disk's own refusal, which no permission keeps from root: a link to itself.
+        bad.unlink()
+        bad.symlink_to(bad.name)
     outcome = lab.run((keys[0], keys[-1]), ["predictions", "flags"])
     assert not outcome.success
     assert keys[1] in outcome.sentence
     assert keys[0] not in outcome.sentence
     # What a person has to mend is not retried; what may pass is.
-    assert outcome.is_retried == (poison == "damaged")
+    assert outcome.is_retried == (poison == "unreadable")
     for name in ("predictions", "flags"):
         assert [one.partition for one in outcome.made[name]] == [keys[0], keys[2]]
         done = lab.instance.get_materialized_partitions(dg.AssetKey(name))
