@@ -80,6 +80,9 @@ def main() -> int:
         who="benchmark",
         warnings=gathered.warnings,
         learning_curve=False,
+        progress=lambda done, total: print(
+            f"{done} of {total} models: {time.monotonic() - started:.0f} s", flush=True
+        ),
     )
     model = registry.load("simulated", candidate.version)
     print(f"\ntrained on {asked.train} sessions in {time.monotonic() - started:.0f} s")
