@@ -143,7 +143,8 @@ def check_features(features: pl.DataFrame, model: BehaviorModel, features_versio
             f"The features lack {', '.join(missing)}, which the behaviour model {model.name} "
             f"{model.version} needs; use the feature set it was made for, or another model."
         )
-    words = [name for name in model.feature_columns if features.schema[name] == pl.String]
+    kinds = features.schema  # made anew whenever it is asked for
+    words = [name for name in model.feature_columns if kinds[name] == pl.String]
     if words:
         raise PermanentProblem(
             f"The behaviour model {model.name} {model.version} asks for {', '.join(words)}, which "

@@ -51,8 +51,8 @@ def _differences(table: pl.DataFrame, text: pl.DataFrame) -> list[str]:
     if table.columns != text.columns or table.height != text.height:
         return ["columns or rows differ from the Parquet file's"]
     wrong = []
-    for name in table.columns:
-        if table.schema[name].is_float():
+    for name, kind in table.schema.items():
+        if kind.is_float():
             one, other = (t[name].fill_null(np.nan).to_numpy() for t in (table, text))
             if not np.allclose(one, other, rtol=1e-5, atol=0.0, equal_nan=True):
                 wrong.append(f"numbers of {name} differ")
