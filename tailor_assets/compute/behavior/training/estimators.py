@@ -11,6 +11,10 @@ import numpy as np
 from tailor_assets.compute.behavior.training.choices import ESTIMATORS
 from tailor_assets.compute.errors import PermanentProblem
 
+# Rows of some hundred columns that stay in a processor's cache while hundreds of trees pass over them:
+# a quarter of the time that all rows of five minutes take at once.
+_ROWS_AT_A_TIME = 1024
+
 
 def make_estimator(kind: str, seed: int) -> Any:
     """An unfitted scikit-learn classifier that weighs every class alike, however rare it is.
@@ -99,7 +103,12 @@ def predict_probabilities(estimator: Any, features: np.ndarray) -> np.ndarray:
     if not len(features):
         return np.zeros((0, len(estimator.classes_)))
     with one_thread():
-        return np.asarray(estimator.predict_proba(features), dtype=np.float64)
+        return np.concatenate(
+            [
+                np.asarray(estimator.predict_proba(features[first : first + _ROWS_AT_A_TIME]))
+                for first in range(0, len(features), _ROWS_AT_A_TIME)
+            ]
+        ).astype(np.float64, copy=False)
 
 
 @contextmanager
