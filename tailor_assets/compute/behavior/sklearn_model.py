@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from tailor_assets.compute.behavior.behavior_model import has_animal
-from tailor_assets.compute.behavior.training.estimators import one_thread
+from tailor_assets.compute.behavior.training.estimators import predict_probabilities
 from tailor_assets.compute.behavior.training.labelled_data import numbers_of, stretches_of
 from tailor_assets.compute.behavior.training.model_description import (
     ModelDescription,
@@ -125,10 +125,10 @@ class SklearnModel:
                 complete = np.all(np.isfinite(part), axis=1)
                 part, rows = part[complete], rows[complete]
             if rows.size:
-                with warnings.catch_warnings(), one_thread():
+                with warnings.catch_warnings():
                     # Fitted on a named table, asked with a bare matrix in the checked order.
                     warnings.filterwarnings("ignore", "X does not have valid feature names")
-                    probabilities[rows] = self._estimator.predict_proba(part)[:, self._order]
+                    probabilities[rows] = predict_probabilities(self._estimator, part)[:, self._order]
         return self._finish(probabilities, features)
 
     def _finish(self, probabilities: np.ndarray, features: pl.DataFrame) -> np.ndarray:
