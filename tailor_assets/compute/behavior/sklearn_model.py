@@ -128,7 +128,8 @@ class SklearnModel:
                 with warnings.catch_warnings():
                     # Fitted on a named table, asked with a bare matrix in the checked order.
                     warnings.filterwarnings("ignore", "X does not have valid feature names")
-                    probabilities[rows] = predict_probabilities(self._estimator, part)[:, self._order]
+                    said = predict_probabilities(self._estimator, part)
+                probabilities[rows] = said[:, self._order]
         return self._finish(probabilities, features)
 
     def _finish(self, probabilities: np.ndarray, features: pl.DataFrame) -> np.ndarray:
