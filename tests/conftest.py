@@ -14,6 +14,7 @@ from tailor_assets.services.postgres import embedded_postgres
 if TYPE_CHECKING:
     from crash_lab import CrashLab
     from dagster import DagsterInstance
+    from drive_trees import GoogleTree
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -70,6 +71,25 @@ def postgres_url(postgres_server: str) -> str:
     server.dispose()
     url = sa.make_url(postgres_server).set(database=name)
     return url.render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="module")
+def url(postgres_url: str) -> str:
+    """The database of this file, with tailor's tables."""
+    from resources.database import migrate
+
+    migrate(postgres_url)
+    return postgres_url
+
+
+@pytest.fixture
+def google(url: str, tmp_path: Path) -> Iterator["GoogleTree"]:
+    """Google Drive on a test server of its own, with one tenant, ben."""
+    from drive_trees import google_tree
+
+    with google_tree(url, tmp_path) as tree:
+        tree.add_tenant("ben")
+        yield tree
 
 
 @pytest.fixture(scope="module")
