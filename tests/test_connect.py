@@ -20,7 +20,7 @@ from google_drive_server.oauth import Consent
 from google_drive_server.server import DriveServer
 
 from resources.artifact_store import ArtifactStore
-from resources.database import engine_for, migrate
+from resources.database import engine_for
 from resources.google_drive.accounts import DriveAccounts, accounts_table
 from resources.publications import claim_publication
 from resources.settings import load_settings
@@ -30,12 +30,6 @@ from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.partitions import videos
 
 EMAIL = "ben@lab.example"
-
-
-@pytest.fixture(scope="module")
-def url(postgres_url: str) -> str:
-    migrate(postgres_url)
-    return postgres_url
 
 
 @pytest.fixture

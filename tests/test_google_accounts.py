@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from cryptography.fernet import Fernet
 from google_drive_server.server import DriveServer
 
-from resources.database import engine_for, migrate
+from resources.database import engine_for
 from resources.google_drive.accounts import DriveAccount, DriveAccounts, accounts_table
 from resources.google_drive.addresses import GOOGLE, addresses
 from resources.google_drive.credentials import (
@@ -26,12 +26,6 @@ from resources.google_drive.token_box import TokenBox, token_box
 from tailor_assets.compute.errors import PermanentProblem
 
 TOKEN = "1//a-refresh-token-nobody-may-see"
-
-
-@pytest.fixture(scope="module")
-def url(postgres_url: str) -> str:
-    migrate(postgres_url)
-    return postgres_url
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from toy_services import wait_for
 
 from resources.audit.chain import audit_log_table
-from resources.database import engine_for, migrate
+from resources.database import engine_for
 from resources.gpu_readings import GpuReading, GpuState, read_gpus
 from resources.notifications.outbox import notifications_table
 from resources.video_registry import VideoRegistry
@@ -246,12 +246,6 @@ def test_a_driver_that_hangs_is_said_and_only_one_thread_hangs_with_it(driver: F
 
 
 # What follows
-
-
-@pytest.fixture(scope="module")
-def url(postgres_url: str) -> str:
-    migrate(postgres_url)
-    return postgres_url
 
 
 def new_instance(folder: Path, url: str) -> Any:
