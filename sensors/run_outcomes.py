@@ -2,6 +2,7 @@
 
 import dagster as dg
 from dagster import DagsterEventType
+from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from resources.video_registry import VideoRegistry
 from run_queue.job_ledger import accept
@@ -23,7 +24,7 @@ def frames_follow_results(
 ) -> dg.SkipReason:
     """One job ``publish_frames`` per run that published results, unless switched off."""
     run = context.dagster_run
-    partition = run.tags.get("dagster/partition")
+    partition = run.tags.get(PARTITION_NAME_TAG)
     if partition is None or not _has_published(context.instance, run.run_id):
         return dg.SkipReason("The run published no results.")
     try:

@@ -20,9 +20,9 @@ from tailor_assets.compute.overlay.lettering import Lettering
 from tailor_assets.compute.overlay.make_overlay import Overlay, make_overlay, overlay_size
 from tailor_assets.compute.overlay.mask_layer import MaskLayer
 from tailor_assets.compute.overlay.timed_video import Encoder, available_encoder
+from tailor_assets.compute.palette import GREEN, ORANGE
 from tailor_assets.compute.recording.frame_source import read_frames
 from tailor_assets.compute.recording.video_probe import probe_video
-from tailor_assets.compute.report.palette import GREEN, ORANGE
 
 
 def masks_of(path: Path, sources: np.ndarray, times: np.ndarray, size: tuple[int, int]) -> Path:

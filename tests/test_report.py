@@ -17,12 +17,12 @@ from making_masks import some_masks, write_masks
 
 from tailor_assets.compute.behavior.bouts import NO_DATA, row_durations
 from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.compute.palette import GREEN, ORANGE, SKY_BLUE, label_styles
 from tailor_assets.compute.report.assemble import assemble, wanted_frames
 from tailor_assets.compute.report.flag_figure import make_thumbnails, thumbnail_rows
 from tailor_assets.compute.report.make_report import chosen_bin_s, make_report
 from tailor_assets.compute.report.nest_figure import nest_use
 from tailor_assets.compute.report.occupancy_figure import occupancy
-from tailor_assets.compute.report.palette import GREEN, ORANGE, SKY_BLUE, label_styles
 from tailor_assets.compute.report.time_columns import TimeColumns, clock_time
 
 HOSTILE = '<img src=x onerror=alert(1)> & "$\\frac{1}{2}$" \u202e mouse'

@@ -119,7 +119,7 @@ _INTERVALS = {"ci": ("ci_low", "ci_high"), "boot": ("boot_low", "boot_high"), "g
 def _table(
     page: Page, caption: str, table: pl.DataFrame, columns: dict[str, str], groups: Sequence[str]
 ) -> None:
-    from tailor_assets.compute.report.palette import label_styles
+    from tailor_assets.compute.palette import label_styles
 
     rows: list[list[Cell]] = []
     for row in table.head(ROWS_SHOWN).iter_rows(named=True):

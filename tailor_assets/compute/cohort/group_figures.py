@@ -12,8 +12,8 @@ from tailor_assets.compute.cohort.measures import OF_BEHAVIOR, OF_VIDEO
 from tailor_assets.compute.cohort.sample_statistics import LEAST_ANIMALS
 from tailor_assets.compute.cohort.summary import CohortSummary
 from tailor_assets.compute.cohort.tidy_table import KEY, Key, keys_of
+from tailor_assets.compute.palette import LabelStyle, label_styles
 from tailor_assets.compute.report.figure_style import INK, plain_figure, png_of, short
-from tailor_assets.compute.report.palette import LabelStyle, label_styles
 from tailor_assets.compute.report.report_input import Drawing
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from tailor_assets.compute.cohort.group_figures import (
     panel_grid,
 )
 from tailor_assets.compute.cohort.summary import CohortSummary
+from tailor_assets.compute.palette import label_styles
 from tailor_assets.compute.report.figure_style import png_of, short
-from tailor_assets.compute.report.palette import label_styles
 from tailor_assets.compute.report.report_input import Drawing
 
 # What says nothing of the animal has no trend to look at.

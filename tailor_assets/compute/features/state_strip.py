@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from tailor_assets.compute.mask_state import MaskState
-from tailor_assets.compute.report.palette import STATE_COLOURS
+from tailor_assets.compute.palette import STATE_COLOURS
 
 # Of the frames in one column, the one that a person would want to know of is seen.
 _LOUDEST_LAST = (

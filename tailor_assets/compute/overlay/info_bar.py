@@ -13,7 +13,7 @@ import numpy as np
 from tailor_assets.compute.behavior.bouts import NO_DATA
 from tailor_assets.compute.mask_state import MaskState
 from tailor_assets.compute.overlay.lettering import Lettering
-from tailor_assets.compute.report.palette import STATE_COLOURS, VERMILION, Colour, LabelStyle
+from tailor_assets.compute.palette import STATE_COLOURS, VERMILION, Colour, LabelStyle
 from tailor_assets.compute.report.time_columns import TimeColumns
 
 _PAPER: Colour = (24, 26, 28)

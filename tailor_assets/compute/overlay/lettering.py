@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tailor_assets.compute.report.palette import Colour
+from tailor_assets.compute.palette import Colour
 
 
 class Lettering:

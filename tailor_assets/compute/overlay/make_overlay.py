@@ -21,8 +21,8 @@ from tailor_assets.compute.overlay.info_bar import InfoBar, InfoRow
 from tailor_assets.compute.overlay.mask_layer import MaskLayer
 from tailor_assets.compute.overlay.timed_video import TimedVideoWriter
 from tailor_assets.compute.overlay.track_tail import TrackTail
+from tailor_assets.compute.palette import label_styles
 from tailor_assets.compute.recording.frame_source import read_frames
-from tailor_assets.compute.report.palette import label_styles
 
 OVERLAY_VERSION = "1"
 DEFAULT_TAIL_S = 3.0

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from tailor_assets.compute.mask_file import MaskReader
-from tailor_assets.compute.report.palette import object_colours
+from tailor_assets.compute.palette import object_colours
 
 _TINT = 0.38
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from tailor_assets.compute.report.palette import Colour
+from tailor_assets.compute.palette import Colour
 
 _PIECES = 4
 _SUBPIXELS = 4  # in bits: cv2 draws at sixteenths of a pixel

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tailor_assets.compute.report.palette import Colour
+from tailor_assets.compute.palette import Colour
 from tailor_assets.compute.report.time_columns import TimeColumns, time_unit
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from tailor_assets.compute.palette import BLACK, VERMILION, object_colours
 from tailor_assets.compute.report.figure_style import (
     draw_rows,
     png_of,
     set_time_axis,
     time_figure,
 )
-from tailor_assets.compute.report.palette import BLACK, VERMILION, object_colours
 from tailor_assets.compute.report.report_input import PRIORITY, Drawing, ReportInput
 from tailor_assets.compute.report.time_columns import clock_time
 

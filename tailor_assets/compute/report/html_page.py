@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from tailor_assets.compute.palette import LabelStyle
 from tailor_assets.compute.report.flag_figure import Thumbnail, thumbnail_alt
-from tailor_assets.compute.report.palette import LabelStyle
 from tailor_assets.compute.report.report_input import Drawing
 from tailor_assets.compute.report.time_columns import clock_time
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tailor_assets.compute.mask_state import MaskState
+from tailor_assets.compute.palette import BLUE, STATE_COLOURS
 from tailor_assets.compute.report.figure_style import (
     draw_band,
     draw_rows,
@@ -12,7 +13,6 @@ from tailor_assets.compute.report.figure_style import (
     set_time_axis,
     time_figure,
 )
-from tailor_assets.compute.report.palette import BLUE, STATE_COLOURS
 from tailor_assets.compute.report.report_input import Drawing, ReportInput
 
 NAME, TITLE = "masks", "Mask quality"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tailor_assets.compute.palette import BLUE, ORANGE
 from tailor_assets.compute.report.figure_style import (
     draw_band,
     draw_rows,
@@ -13,7 +14,6 @@ from tailor_assets.compute.report.figure_style import (
     set_time_axis,
     time_figure,
 )
-from tailor_assets.compute.report.palette import BLUE, ORANGE
 from tailor_assets.compute.report.report_input import Drawing, ReportInput
 from tailor_assets.compute.report.time_columns import clock_time
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from tailor_assets.compute.behavior.bout_table import label_probabilities, labels_of, row_codes
 from tailor_assets.compute.mask_state import MaskState
-from tailor_assets.compute.report.palette import LabelStyle, label_styles
+from tailor_assets.compute.palette import LabelStyle, label_styles
 from tailor_assets.compute.report.time_columns import TimeColumns
 
 # Columns that the report reads, where they are there; a features table has hundreds.

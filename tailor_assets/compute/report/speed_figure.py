@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from tailor_assets.compute.features.motion_features import mean_over_steps
+from tailor_assets.compute.palette import BLUE
 from tailor_assets.compute.report.figure_style import (
     draw_band,
     png_of,
     set_time_axis,
     time_figure,
 )
-from tailor_assets.compute.report.palette import BLUE
 from tailor_assets.compute.report.report_input import Drawing, ReportInput
 
 NAME, TITLE = "speed", "Speed and distance"
