@@ -158,6 +158,16 @@ class VideoRegistry(dg.ConfigurableResource):
         with self._connect() as connection:
             return [_to_row(row) for row in connection.execute(query).mappings()]
 
+    def with_problems(self) -> list[VideoRow]:
+        """Rows whose folder or tailor.json a person has to mend, by tenant and folder."""
+        query = (
+            sa.select(videos_table)
+            .where(videos_table.c.problem.is_not(None))
+            .order_by(videos_table.c.tenant, videos_table.c.folder_name)
+        )
+        with self._connect() as connection:
+            return [_to_row(row) for row in connection.execute(query).mappings()]
+
     def without_run(self) -> list[VideoRow]:
         """Admitted rows whose run has not been seen yet, in the order they were observed."""
         query = (

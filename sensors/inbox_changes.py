@@ -85,8 +85,14 @@ def _change_of(folder: VideoFolder, row: VideoRow) -> InboxChange | None:
         )
         return InboxChange("observed", folder, observed)
     if row.state == "settling":
-        # An empty file is somebody's copy that has not begun.
-        return InboxChange("still", folder, row) if file.size > 0 else None
+        if file.size > 0:
+            return InboxChange("still", folder, row)
+        # A copy that has not begun, or never will; once there is something in it, it is another file.
+        problem = (
+            f"{file.name} is empty: if it is not being copied just now, copy it again. It is looked "
+            "at as soon as there is something in it."
+        )
+        return InboxChange("rejected", folder, replace(row, state="rejected", problem=problem))
     # With a problem, too: the tailor.json that it was about may be gone again.
     if row.state == "admitted" and (sidecar != row.sidecar_fingerprint or row.problem):
         return InboxChange("sidecar", folder, row)

@@ -435,9 +435,12 @@ def _token_key(options: argparse.Namespace) -> None:
 def _waiting(options: argparse.Namespace) -> None:
     from tailor_assets.commands.serve import running_registry
 
-    for row in running_registry().waiting():
+    registry = running_registry()
+    for row in registry.waiting():
         since = row.waiting_since.isoformat(timespec="seconds") if row.waiting_since else ""
         print(f"{row.tenant}\t{row.folder_name}\t{row.waiting_for}\tsince {since}")
+    for row in registry.with_problems():
+        print(f"{row.tenant}\t{row.folder_name}\tto be mended\t{row.problem}")
 
 
 def _bench_segment(options: argparse.Namespace) -> None:

@@ -65,12 +65,17 @@ def test_a_file_that_is_still_being_copied_is_never_still() -> None:
     assert known["anna/day"].size == 30
 
 
-def test_an_empty_file_is_a_copy_that_has_not_begun() -> None:
+def test_an_empty_file_is_said_to_be_empty_until_there_is_something_in_it() -> None:
     known: dict[str, VideoRow] = {}
-    listed = folder("day", file(size=0))
-    look(known, listed)
+    listed = folder("day", file(size=0, fingerprint="f0"))
+    assert kinds(look(known, listed)) == [("day", "observed")]
+    assert kinds(look(known, listed)) == [("day", "rejected")]
+    assert "is empty" in (known["anna/day"].problem or "")
     assert look(known, listed) == []
-    assert known["anna/day"].state == "settling"
+    listed = folder("day", file(size=10, fingerprint="f1"))
+    assert kinds(look(known, listed)) == [("day", "observed")]
+    assert known["anna/day"].problem is None
+    assert kinds(look(known, listed)) == [("day", "still")]
 
 
 def test_a_folder_without_a_video_is_nothing_yet() -> None:

@@ -115,6 +115,14 @@ def test_those_that_wait_are_listed_the_longest_wait_first(registry: VideoRegist
     assert registry.get(another(3).partition_key).waiting_since is None
 
 
+def test_what_a_person_has_to_mend_is_listed_by_tenant_and_folder(registry: VideoRegistry) -> None:
+    empty = another(2, folder_name="b", problem="It is empty.")
+    registry.save([empty, another(1, folder_name="a", problem="Two videos."), another(3)])
+    assert [row.problem for row in registry.with_problems()] == ["Two videos.", "It is empty."]
+    registry.save([replace(empty, problem=None)])
+    assert [row.folder_id for row in registry.with_problems()] == ["folder 1"]
+
+
 def test_admitted_videos_whose_run_was_not_seen_are_listed_in_order(
     registry: VideoRegistry,
 ) -> None:
