@@ -16,6 +16,7 @@ from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.in_process import InProcessExecutor
 
 from run_queue.coordinator import database_url
+from run_queue.held_connections import hold_connections
 from run_queue.launcher import WORKER_HOST_TAG
 from run_queue.leases import held_lease
 from run_queue.machine import host_name
@@ -31,6 +32,7 @@ class LeasedExecutor(InProcessExecutor):
         launched_by = plan_context.dagster_run.tags.get(WORKER_HOST_TAG)
         with ExitStack() as held:
             if launched_by is not None:
+                hold_connections(plan_context.instance)
                 held.enter_context(
                     held_lease(
                         database_url(plan_context.instance),

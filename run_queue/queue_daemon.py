@@ -27,6 +27,7 @@ from resources.database import engine_for
 from run_queue.admission import NO_LIMITS, quotas_of, running_on_gpu
 from run_queue.breaker import may_probe, watch_failures
 from run_queue.coordinator import OPERATOR_QUEUE, QUEUE_TAG, database_url, queue_of
+from run_queue.held_connections import hold_connections
 from run_queue.job_sync import adopt_runs, follow_runs
 from run_queue.job_tables import dagster_runs
 from run_queue.line import QUEUES, Place, the_line
@@ -52,6 +53,7 @@ class TailorQueueDaemon(QueuedRunCoordinatorDaemon):
         self._expectations: Expectations | None = None
         self._tags = WaitingTags()
         self._reaped_at = 0.0
+        self._holds_connections = False
 
     def run_iteration(
         self,
@@ -60,6 +62,10 @@ class TailorQueueDaemon(QueuedRunCoordinatorDaemon):
     ) -> DaemonIterator:
         """One look: what has changed, what starts, and now and then what people are told."""
         instance = workspace_process_context.instance
+        if not self._holds_connections:
+            # Of the daemon's whole process: all its threads have the same instance.
+            hold_connections(instance)
+            self._holds_connections = True
         url = database_url(instance)
         expectations = self._expected(url)
         if follow_runs(url, instance, expectations):

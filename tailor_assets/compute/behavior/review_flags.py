@@ -181,9 +181,11 @@ def copy_flagged_frames(frames_dir: Path, frames: Iterable[int], watch_dir: Path
     copied = 0
     try:
         made.chmod(0o755)  # mkdtemp's 0700 would hide the folder from the people it is for
+        # Thousands of names: plain text, as a Path for each costs more than the link.
+        there, here = os.fspath(frames_dir), os.fspath(made)
         for frame in sorted(set(frames)):
             name = f"{frame:06d}.jpg"
-            copied += _link_or_copy(Path(frames_dir) / name, made / name)
+            copied += _link_or_copy(f"{there}/{name}", f"{here}/{name}")
         replaced = made.with_name(made.name + "-old")
         if watch_dir.exists():
             os.replace(watch_dir, replaced)
@@ -194,13 +196,13 @@ def copy_flagged_frames(frames_dir: Path, frames: Iterable[int], watch_dir: Path
     return copied
 
 
-def _link_or_copy(source: Path, target: Path) -> bool:
+def _link_or_copy(source: str, target: str) -> bool:
     """Whether the source was there to be taken."""
-    if not source.is_file():
-        return False
     try:
         os.link(source, target)
     except OSError:
+        if not os.path.isfile(source):
+            return False
         shutil.copyfile(source, target)  # another file system, or one without hard links
     return True
 
