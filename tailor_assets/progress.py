@@ -48,7 +48,8 @@ class LogProgress:
         line = f"{self._what}: {done:,}"
         if total:
             line += f" of {total:,}"
-        line += f" {self._unit}, {rate:,.0f}/s"
+        slow = 0 < rate < 1  # models, which are trained in seconds or minutes each
+        line += f" {self._unit}, {60 * rate:,.0f}/min" if slow else f" {self._unit}, {rate:,.0f}/s"
         if total and rate:
             line += f", {max(total - done, 0) / rate:,.0f} s to go"
         self._log.info(line)

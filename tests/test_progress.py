@@ -40,6 +40,17 @@ def test_nothing_done_yet_divides_by_nothing() -> None:
     assert lines == ["decoding: 0 frames, 0/s"]
 
 
+def test_what_takes_longer_than_a_second_each_is_counted_by_the_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines, now = Lines(), [100.0]
+    monkeypatch.setattr("tailor_assets.progress.time.monotonic", lambda: now[0])
+    progress = LogProgress(lines, "training", "models", every_s=0)
+    now[0] += 40
+    progress(2, 8)
+    assert lines == ["training: 2 of 8 models, 3/min, 120 s to go"]
+
+
 def test_a_listener_is_forgotten_even_after_an_exception() -> None:
     heard: list[object] = []
 
