@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Where a training keeps its state and clips, outside of the house.
 FIT ?= $(HOME)/tailor_fit
+# Simulated sessions that the benchmark of behaviour has made are kept.
+SESSIONS ?= $(HOME)/tailor_sessions
 # A demo has a home of its own, so that it never touches a laboratory's.
 DEMO_HOME ?= $(CURDIR)/tailor_home
 SAM2 := .venv-sam2
@@ -59,6 +61,8 @@ benchmarks: $(VENV)/.installed-dev $(SAM2)/.installed ## side by side with the n
 	$(BIN)/python -m benchmarks.background_masks
 	$(BIN)/python -m benchmarks.mask_quality
 	$(BIN)/python -m benchmarks.freezing_rules
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.freezing_model
+	$(BIN)/python -m benchmarks.behavior_simulated --folder $(SESSIONS)
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.overlay
 	$(BIN)/python -m benchmarks.memory
@@ -69,6 +73,7 @@ benchmarks: $(VENV)/.installed-dev $(SAM2)/.installed ## side by side with the n
 	$(BIN)/python -m benchmarks.queue_scale
 	$(BIN)/python -m benchmarks.queue_fairness
 	$(BIN)/python -m benchmarks.queue_recovery
+	$(BIN)/python -m benchmarks.backfill --model trained
 
 sam2: $(SAM2)/.installed ## the segmentation environment, for SAM2 models
 
