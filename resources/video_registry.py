@@ -62,7 +62,8 @@ class VideoRow:
 
     ``fingerprint`` is the video file's at the last look; while it changes the video is
     ``settling``. ``run_key`` names the run an admitted video wants, ``admitted_at`` is when that run
-    was seen to exist. ``problem`` is the sentence that says why a folder is ``rejected``.
+    was seen to exist. ``problem`` is the sentence that says why a folder is
+    ``rejected``, or what is wrong with its tailor.json.
     """
 
     partition_key: str

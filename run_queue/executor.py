@@ -32,6 +32,7 @@ class LeasedExecutor(InProcessExecutor):
         launched_by = plan_context.dagster_run.tags.get(WORKER_HOST_TAG)
         with ExitStack() as held:
             if launched_by is not None:
+                # A worker's process has this one run; elsewhere the instance is somebody else's, too.
                 hold_connections(plan_context.instance)
                 held.enter_context(
                     held_lease(

@@ -10,6 +10,9 @@ from dagster_postgres.utils import create_pg_engine
 
 _KINDS = (PostgresRunStorage, PostgresEventLogStorage, PostgresScheduleStorage)
 _KEPT = 2  # of each storage; what several threads need at once beyond that is closed again
+# Milliseconds: a kept connection over a link that was cut is an error then, and not a quarter of an
+# hour's wait. A database that only stands still answers for its machine, and is waited for.
+_CUT_OFF = {"tcp_user_timeout": 30_000}
 
 
 def hold_connections(instance: DagsterInstance) -> None:
@@ -32,7 +35,6 @@ def _hold(storage: Any) -> None:
     # As the storage's own optimize_for_webserver does, but that one neither looks whether a kept
     # connection still works nor lets a statement take its time.
     before = storage._engine
-    options = before.url.query.get("options")
     storage._engine = create_pg_engine(
         storage.postgres_url,
         storage._token_provider,
@@ -40,6 +42,6 @@ def _hold(storage: Any) -> None:
         pool_size=_KEPT,
         max_overflow=-1,
         pool_pre_ping=True,
-        connect_args={"options": options} if options else {},
+        connect_args=_CUT_OFF,
     )
     before.dispose()

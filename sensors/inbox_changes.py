@@ -18,10 +18,10 @@ ChangeKind = Literal["observed", "rejected", "still", "sidecar"]
 class InboxChange:
     """One folder that is not as it was.
 
-    ``observed``: new or changed since the last look, to be looked at again. ``rejected``: cannot be
-    a video's folder, for the reason in ``row.problem``. ``still``: the file has held still since the
-    last look, so it may be checksummed and admitted. ``sidecar``: the video is as it was and its
-    ``tailor.json`` has appeared, changed or gone. ``row`` is what the registry is to hold.
+    ``observed``: new or changed since the last look, to be looked at again. ``rejected``: holds no
+    video that could be taken, for the reason in ``row.problem``. ``still``: the file has held still
+    since the last look, so it may be checksummed and admitted. ``sidecar``: the video is as it was and
+    its ``tailor.json`` has appeared, changed or gone. ``row`` is what the registry is to hold.
     """
 
     kind: ChangeKind
@@ -32,12 +32,14 @@ class InboxChange:
 def find_changes(listed: Sequence[VideoFolder], known: Mapping[str, VideoRow]) -> list[InboxChange]:
     """Compare one tenant's folders with its rows (by folder id); the order is the listing's.
 
-    A folder that is known and no longer listed changes nothing: its results stay, and somebody may
-    be moving it.
+    Of a folder that is known and no longer listed, or empty, nothing changes but that no problem is
+    left: its results stay, and somebody may be moving it.
     """
     taken = {row.results_name for row in known.values()}
     changes = []
-    for folder in listed:
+    there = {folder.id for folder in listed}
+    gone = [row for row in known.values() if row.problem and row.folder_id not in there]
+    for folder in [*listed, *(_without_files(row) for row in gone)]:
         row = known.get(folder.id)
         if row is None:
             if not folder.videos:
@@ -60,7 +62,7 @@ def find_changes(listed: Sequence[VideoFolder], known: Mapping[str, VideoRow]) -
 
 def _change_of(folder: VideoFolder, row: VideoRow) -> InboxChange | None:
     if not folder.videos:
-        return None
+        return _mended(folder, row) if row.problem else None
     if len(folder.videos) > 1:
         problem = (
             f"The folder {folder.name!r} holds {len(folder.videos)} videos, and one folder is one "
@@ -97,3 +99,16 @@ def _change_of(folder: VideoFolder, row: VideoRow) -> InboxChange | None:
     if row.state == "admitted" and (sidecar != row.sidecar_fingerprint or row.problem):
         return InboxChange("sidecar", folder, row)
     return None
+
+
+def _without_files(row: VideoRow) -> VideoFolder:
+    return VideoFolder(row.tenant, row.folder_id, row.folder_name, (), None)
+
+
+def _mended(folder: VideoFolder, row: VideoRow) -> InboxChange:
+    """What was wrong was taken away; results that are there stay."""
+    if row.state == "admitted":
+        return InboxChange("observed", folder, replace(row, problem=None))
+    return InboxChange(
+        "observed", folder, replace(row, state="settling", problem=None, fingerprint=None)
+    )

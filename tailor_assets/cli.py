@@ -193,7 +193,9 @@ def _parser() -> argparse.ArgumentParser:
     add_review_commands(commands)
     add_operator_commands(commands)
 
-    waiting = commands.add_parser("waiting", help="videos that wait for a person, and for what")
+    waiting = commands.add_parser(
+        "waiting", help="videos that wait for a person, and folders to be mended"
+    )
     waiting.set_defaults(command=_waiting)
 
     bench = commands.add_parser("bench", help="how fast things are on this machine")

@@ -48,8 +48,10 @@ class LogProgress:
         line = f"{self._what}: {done:,}"
         if total:
             line += f" of {total:,}"
-        slow = 0 < rate < 1  # models, which are trained in seconds or minutes each
-        line += f" {self._unit}, {60 * rate:,.0f}/min" if slow else f" {self._unit}, {rate:,.0f}/s"
+        # Models take seconds or minutes each.
+        line += f" {self._unit}, " + (
+            f"{1 / rate:,.0f} s each" if 0 < rate < 1 else f"{rate:,.0f}/s"
+        )
         if total and rate:
             line += f", {max(total - done, 0) / rate:,.0f} s to go"
         self._log.info(line)

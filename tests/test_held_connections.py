@@ -1,6 +1,7 @@
 """Dagster's storages with connections that are kept, on a real PostgreSQL."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -14,6 +15,13 @@ from run_queue.held_connections import hold_connections
 def lab(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[QueueLab]:
     with queue_lab(postgres_url, monkeypatch) as lab:
         yield lab
+        for storage in storages(lab):
+            storage._engine.dispose()
+
+
+def storages(lab: QueueLab) -> list[Any]:
+    instance = lab.instance
+    return [instance.run_storage, instance.event_log_storage, instance.schedule_storage]
 
 
 def ask(lab: QueueLab) -> None:

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from resources.drive import DriveFile, VideoFolder
 from resources.video_registry import VideoRow
 from sensors.inbox_changes import InboxChange, find_changes
@@ -76,6 +78,30 @@ def test_an_empty_file_is_said_to_be_empty_until_there_is_something_in_it() -> N
     assert kinds(look(known, listed)) == [("day", "observed")]
     assert known["anna/day"].problem is None
     assert kinds(look(known, listed)) == [("day", "still")]
+
+
+@pytest.mark.parametrize("taken_away", ["the file", "the folder"])
+def test_what_was_mended_by_taking_it_away_is_no_problem_any_more(taken_away: str) -> None:
+    known: dict[str, VideoRow] = {}
+    listed = folder("day", file(size=0, fingerprint="f0"))
+    for _ in range(2):
+        look(known, listed)
+    assert known["anna/day"].problem
+    left = [folder("day")] if taken_away == "the file" else []
+    assert kinds(look(known, *left)) == [("day", "observed")]
+    assert known["anna/day"].problem is None
+    assert look(known, *left) == []
+    assert kinds(look(known, folder("day", file(fingerprint="f0")))) == [("day", "observed")]
+
+
+def test_results_stay_when_a_folder_with_a_wrong_tailor_json_is_taken_away() -> None:
+    known: dict[str, VideoRow] = {}
+    look(known, folder("day", file()))
+    admit(known, "day")
+    known["anna/day"] = replace(known["anna/day"], problem="tailor.json is no JSON.")
+    assert kinds(look(known)) == [("day", "observed")]
+    assert (known["anna/day"].state, known["anna/day"].problem) == ("admitted", None)
+    assert known["anna/day"].fingerprint
 
 
 def test_a_folder_without_a_video_is_nothing_yet() -> None:

@@ -40,7 +40,7 @@ def test_nothing_done_yet_divides_by_nothing() -> None:
     assert lines == ["decoding: 0 frames, 0/s"]
 
 
-def test_what_takes_longer_than_a_second_each_is_counted_by_the_minute(
+def test_of_what_takes_longer_than_a_second_the_time_of_one_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lines, now = Lines(), [100.0]
@@ -48,7 +48,7 @@ def test_what_takes_longer_than_a_second_each_is_counted_by_the_minute(
     progress = LogProgress(lines, "training", "models", every_s=0)
     now[0] += 40
     progress(2, 8)
-    assert lines == ["training: 2 of 8 models, 3/min, 120 s to go"]
+    assert lines == ["training: 2 of 8 models, 20 s each, 120 s to go"]
 
 
 def test_a_listener_is_forgotten_even_after_an_exception() -> None:

@@ -377,6 +377,12 @@ def test_a_run_that_was_starting_when_the_machine_went_off_is_noticed_at_the_fir
     assert lab.run(run).status == DagsterRunStatus.FAILURE
 
 
+def test_the_daemons_first_look_has_its_storages_keep_their_connections(lab: QueueLab) -> None:
+    with TailorQueueDaemon(1) as daemon:
+        list(daemon.run_iteration(Workspace(lab.instance)))
+    assert not isinstance(lab.instance.run_storage._engine.pool, sa.NullPool)  # type: ignore[attr-defined]
+
+
 def test_a_run_that_is_put_back_has_not_begun_and_costs_its_tenant_nothing(lab: QueueLab) -> None:
     run = lab.submit(partition="p")
     lab.say(run, "starting")
