@@ -30,8 +30,6 @@ from tailor_assets.compute.simulation.simulate import SimulationTruth, simulate_
 if TYPE_CHECKING:
     from crash_lab import CrashLab
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # where the laboratory is
-
 BAR_S = 360.0
 ASSETS = ("predictions", "flags")
 _NEEDED = ("frames", "prompts", "features")
@@ -129,7 +127,7 @@ def _train(lab: "CrashLab", truth: SimulationTruth, results: Path) -> str:
     """A model of what the animal really does in the drawn video; its name and version."""
     labels = lab.home / "labels"
     labels.mkdir()
-    labels_of(truth).write_csv(labels / "drawn.csv")
+    labels_of(truth.behaviors_path).write_csv(labels / "drawn.csv")
     subprocess.run(
         [sys.executable, "-m", "tailor_assets.cli", "train", "--name", "drawn",
          "--labels", str(labels), "--features", str(results),

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import polars as pl
 
-from benchmarks.queue_parts import verdict
+from benchmarks.queue_parts import progress, verdict
 from tailor_assets.commands.run_one_video import run_one_video
 from tailor_assets.commands.train import gather_labelled, label_choice
 from tailor_assets.compute.behavior.behavior_model import predict
@@ -37,7 +37,7 @@ from tailor_assets.compute.behavior.training.sources import ResultsFolders
 from tailor_assets.compute.behavior.training.train import train_candidate
 from tailor_assets.compute.features.feature_columns import FEATURES_VERSION
 from tailor_assets.compute.simulation.behavior import BEHAVIORS
-from tailor_assets.compute.simulation.simulate import SimulationTruth, simulate_video
+from tailor_assets.compute.simulation.simulate import simulate_video
 
 BAR = 0.90
 TRAIN_SEED, TEST_SEED = 820_000_000, 920_000_000
@@ -80,8 +80,8 @@ def main() -> int:
         who="benchmark",
         warnings=gathered.warnings,
         learning_curve=False,
-        progress=lambda done, total: print(
-            f"{done} of {total} models: {time.monotonic() - started:.0f} s", flush=True
+        progress=lambda done, total: progress(
+            f"{done} of {total} models: {time.monotonic() - started:.0f} s"
         ),
     )
     model = registry.load("simulated", candidate.version)
@@ -122,16 +122,14 @@ def _session(folder: Path, seed: int, seconds: float) -> None:
     begun = time.monotonic()
     run_one_video(video, folder / "results")
     temporary = labels.with_suffix(".new")
-    labels_of(truth).write_csv(temporary)
+    labels_of(truth.behaviors_path).write_csv(temporary)
     temporary.replace(labels)
-    print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
+    progress(f"{name}: {time.monotonic() - begun:.0f} s")
 
 
-def labels_of(truth: SimulationTruth) -> pl.DataFrame:
-    """What the animal really does, as a person's labels of every frame."""
-    return pl.read_csv(truth.behaviors_path).select(
-        pl.col("frame").alias("source_frame"), "behavior"
-    )
+def labels_of(behaviors: Path) -> pl.DataFrame:
+    """What a simulated animal really does (its ``_truth.csv``), as a person's labels of every frame."""
+    return pl.read_csv(behaviors).select(pl.col("frame").alias("source_frame"), "behavior")
 
 
 def _score(

@@ -16,10 +16,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import polars as pl
-
+from benchmarks.behavior_simulated import labels_of
 from benchmarks.queue_parts import progress, verdict
-from tailor_assets.compute.simulation.behavior import BEHAVIORS
 
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 _SEGMENTERS = ("background", "tailor-nano")
@@ -78,7 +76,8 @@ def _make(home: Path, environment: Path, threads: int, asked: argparse.Namespace
     videos = sorted((home / "videos").glob("*.mp4"))
     (home / "labels").mkdir()
     for video in videos:
-        _labels(video.with_name(f"{video.stem}_truth.csv"), home / "labels" / f"{video.stem}.csv")
+        labels = labels_of(video.with_name(f"{video.stem}_truth.csv"))
+        labels.write_csv(home / "labels" / f"{video.stem}.csv")
         for segmenter in _SEGMENTERS:
             tailor("run", str(video), "--segmenter", segmenter, "--out", segmenter)
     tailor(
@@ -88,12 +87,6 @@ def _make(home: Path, environment: Path, threads: int, asked: argparse.Namespace
     tailor(
         "run", str(videos[0]), "--segmenter", _SEGMENTERS[0], "--model", "again@1", "--out", "again"
     )
-
-
-def _labels(truth: Path, target: Path) -> None:
-    pl.read_csv(truth).filter(pl.col("behavior").is_in(BEHAVIORS)).select(
-        pl.col("frame").alias("source_frame"), "behavior"
-    ).write_csv(target)
 
 
 def _compared(home: Path) -> list[str]:

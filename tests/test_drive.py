@@ -11,7 +11,6 @@ from drive_trees import CREDENTIALS, DriveTree, GoogleTree, LocalTree, google_tr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resources.database import migrate
 from resources.drive import SIDECAR_LIMIT_BYTES, DriveUnavailable
 from resources.local_drive import LocalDriveFolder
 from tailor_assets.compute.errors import PermanentProblem
@@ -33,12 +32,6 @@ HOSTILE_NAMES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def google_url(postgres_url: str) -> str:
-    migrate(postgres_url)
-    return postgres_url
-
-
 @pytest.fixture(params=["local", "google"])
 def tree(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -47,7 +40,7 @@ def tree(
     if request.param == "local":
         yield LocalTree(tmp_path / "drive")
         return
-    url = request.getfixturevalue("google_url")
+    url = request.getfixturevalue("url")
     if os.environ.get(CREDENTIALS):
         google = GoogleTree(url, tmp_path, None)
         monkeypatch.setenv("TAILOR_GOOGLE_CLIENT", google.environment["TAILOR_GOOGLE_CLIENT"])
