@@ -18,11 +18,13 @@ from sam2_worker.tracking_decoder import TrackingDecoder
 class PointPrompts:
     """Clicks on one frame: ``points`` float32 [B, P, 2] in pixels of the model's input (x, y).
 
-    ``labels`` int32 [B, P]: 1 on the object, 0 beside it.
+    ``labels`` int32 [B, P]: 1 on the object, 0 beside it. ``evidence`` is added to the logit that
+    the object is there: what is known of that beside the picture.
     """
 
     points: torch.Tensor
     labels: torch.Tensor
+    evidence: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ class MaskHeads:
             repeat_image=False,
             high_res_features=[features.quarter, features.eighth],
         )
+        if prompts is not None:
+            score_logits = score_logits + prompts.evidence
         best = torch.argmax(ious, dim=-1) if multimask else torch.zeros_like(ious[:, 0]).long()
         rows = torch.arange(batch, device=fused.device)
         token = output_tokens[rows, best] if output_tokens.shape[1] > 1 else output_tokens[:, 0]

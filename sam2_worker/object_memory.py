@@ -101,6 +101,11 @@ class ObjectMemory:
         self._found: float | None = None
 
     @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self._head.no_memory.device
+
+    @property
     def started(self) -> bool:
         """Whether there is a click to track from."""
         return bool(self._clicked)

@@ -16,7 +16,7 @@ import numpy as np
 from tailor_assets.compute.prompts import ObjectKind
 
 # Raised whenever the same request gives other masks: old checkpoints are then of no use.
-ENGINE_VERSION = "5"
+ENGINE_VERSION = "6"
 
 # Kinds of message that the worker sends through `report_custom_message`.
 PROGRESS = "progress"

@@ -8,7 +8,6 @@ are those of its ``reverse=True``, by giving the frames in reverse order
 (tests/test_sam2_engine.py holds the two side by side).
 """
 
-import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
@@ -17,8 +16,15 @@ import numpy as np
 import torch
 
 from sam2_worker.drift_guard import DriftGuard, Measured, Verdict
-from sam2_worker.image_encoder import ImageFeatures
-from sam2_worker.mask_heads import PointPrompts, Prediction
+from sam2_worker.first_look import (
+    PERSONS_EVIDENCE,
+    FirstLook,
+    Look,
+    Place,
+    Prompted,
+    as_prompts,
+)
+from sam2_worker.mask_heads import Prediction
 from sam2_worker.mask_measurement import (
     NO_LOGIT,
     FrameMasks,
@@ -33,15 +39,12 @@ from sam2_worker.view_follower import Extent, ViewFollower
 from tailor_assets.compute.mask_state import MaskState
 
 # Object -> step -> clicks (x, y), fractions of the picture's width and height, all on the object.
-Clicks = Mapping[str, Mapping[float, Sequence[tuple[float, float]]]]
-Place = tuple[float, float]
+Clicks = Mapping[str, Mapping[float, Sequence[Place]]]
 # Asked for an animal that may be lost: the masks of the others that are not, and the one that is
 # believed to be its own (None where it is lost), each bool [h, w], a grid of the whole picture.
 # Returns (x, y) of a point inside it, in fractions of the picture's width and height, or None: no
 # animal is seen, or one is seen where it is believed.
 Finder = Callable[[Mapping[str, np.ndarray], np.ndarray | None], Place | None]
-# The frame as the encoder sees it: a view of it, or (None) all of it.
-Look = Callable[[View | None], ImageFeatures]
 
 # x0, y0, x1, y1 in fractions of the picture.
 Box = tuple[float, float, float, float]
@@ -76,6 +79,7 @@ class StreamingTracker:
         picture: tuple[int, int] = (1, 1),
         guessed: Collection[str] = (),
         starts: Mapping[str, float] | None = None,
+        beside: Clicks | None = None,
     ) -> None:
         """Group the objects whose clicks are on the same frames.
 
@@ -84,7 +88,9 @@ class StreamingTracker:
         ``guessed``: objects whose clicks count only where the guard believes what the model sees
         there; else they are lost from that frame on, and looked for. ``starts``: steps before
         which an object is looked at where it is clicked only, because its masks are known; each
-        must be a step with a click on it. Raises ValueError for an object without clicks.
+        must be a step with a click on it. ``beside``: of an object that is followed, clicks that are
+        on others in a frame in which it is clicked itself; where its mask takes them in, they say
+        that it should not. Raises ValueError for an object without clicks.
         """
         if not clicks or any(not steps or not all(steps.values()) for steps in clicks.values()):
             raise ValueError("every object needs a click")
@@ -98,6 +104,7 @@ class StreamingTracker:
         self._guessed = frozenset(guessed)
         self._refused: set[str] = set()
         self._starts = dict(starts or {})
+        self._clicks_beside = beside or {}
         self._memories = [ObjectMemory(names, head) for names in self._groups()]
         self._held: dict[str, torch.Tensor] = {}
         self._measured: dict[str, Measured] = {}
@@ -139,8 +146,9 @@ class StreamingTracker:
         held: list[str] = []
         started: dict[View | None, torch.Tensor] = {}
         for memory in self._memories:
-            clicks = [self._clicks[name].get(step) for name in memory.names]
-            if clicks[0] is None:
+            clicks = [self._prompted(name, step) for name in memory.names]
+            prompted = [one for one in clicks if one is not None]
+            if not prompted:
                 begun = memory.started and step >= self._starts.get(memory.names[0], step)
                 if memory.names[0] in self._refused and not clicked_only:
                     looked.append(_Look(memory, self._nothing(memory), None, clicked=False))
@@ -158,7 +166,7 @@ class StreamingTracker:
                 looked.append(_Look(memory, prediction, view, clicked=False))
             else:
                 memory.forget_found()
-                looked.append(self._look_at_clicks(memory, step, look, clicks))
+                looked.append(self._look_at_clicks(memory, step, look, prompted))
         masks = self._together(looked)
         verdicts = self._judge(step, looked, masks)
         masks = self._remember(step, looked, masks, verdicts, look, find)
@@ -173,7 +181,7 @@ class StreamingTracker:
         return None if follower is None else follower.view
 
     def _look_at_clicks(
-        self, memory: ObjectMemory, step: float, look: Look, clicks: Sequence[Any]
+        self, memory: ObjectMemory, step: float, look: Look, prompted: Sequence[Prompted]
     ) -> "_Look":
         """See what the clicks are on; where it is followed, in a view of the object's own size.
 
@@ -181,39 +189,28 @@ class StreamingTracker:
         """
         follower = self._followers.get(memory.names[0])
         if follower is None:
-            prediction = memory.predict(step, look(None), None, self._as_prompts(clicks, None))
-            return _Look(memory, prediction, None, clicked=True)
-        view = self._first_view(memory, step, look, clicks, follower)
-        prediction = memory.predict(step, look(view), None, self._as_prompts(clicks, view))
+            prompts = as_prompts(
+                [one.points for one in prompted],
+                None,
+                self._picture,
+                self._image_size,
+                device=self._head.no_memory.device,
+            )
+            return _Look(memory, memory.predict(step, look(None), None, prompts), None, True)
+        first = FirstLook(memory, follower, image_size=self._image_size, picture=self._picture)
+        view, prediction = first.see(step, look, prompted[0])
         return _Look(memory, prediction, view, clicked=True)
 
-    def _first_view(
-        self,
-        memory: ObjectMemory,
-        step: float,
-        look: Look,
-        clicks: Sequence[Any],
-        follower: ViewFollower,
-    ) -> View | None:
-        """Nobody has said how large the object is. A network sees best what is as large as what it
-        was trained on, so of views of all sizes the one is believed in which the object is; and
-        some piece of an object looks of the right size in the closest view, so its word counts."""
-        best, best_misfit = None, math.inf
-        for view in follower.views_about(clicks[0]):
-            prompts = self._as_prompts(clicks, view)
-            prediction = memory.predict(step, look(view), None, prompts)
-            extent = extent_in_view(prediction.logits[0], view, self._picture)
-            if extent is None or not self._holds_clicks(prediction.logits[0], prompts):
-                continue
-            misfit = follower.misfit(extent, view) - float(prediction.quality[0])
-            if misfit < best_misfit:
-                best, best_misfit = extent, misfit
-        return follower.begin(best)
+    def _prompted(self, name: str, step: float) -> Prompted | None:
+        """The clicks on an object in a frame."""
+        points = self._clicks[name].get(step)
+        if points is None:
+            return None
+        evidence = 0.0 if name in self._guessed else PERSONS_EVIDENCE
+        return Prompted(points, self._beside(name, step), evidence)
 
-    def _holds_clicks(self, logits: torch.Tensor, prompts: PointPrompts) -> bool:
-        cells = (prompts.points[0] * (len(logits) / self._image_size)).long()
-        columns, rows = cells.clamp(0, len(logits) - 1).unbind(1)
-        return bool((logits[rows, columns] > 0).all())
+    def _beside(self, name: str, step: float) -> Sequence[Place]:
+        return self._clicks_beside.get(name, {}).get(step, ())
 
     def _nothing(self, memory: ObjectMemory) -> Prediction:
         """What is seen of an object of which nothing is known."""
@@ -225,14 +222,6 @@ class StreamingTracker:
             known.new_zeros((count, known.shape[-1])),
             known.new_zeros(count),
         )
-
-    def _as_prompts(self, points: Sequence[Any], view: View | None) -> PointPrompts:
-        """``points`` [B][P] of (x, y) fractions of the picture, all on the object."""
-        if view is not None:
-            points = [[view.place(point, self._picture) for point in some] for some in points]
-        device = self._head.no_memory.device
-        places = torch.tensor(points, dtype=torch.float32, device=device) * self._image_size
-        return PointPrompts(places, torch.ones(places.shape[:2], dtype=torch.int32, device=device))
 
     def _follow(self, verdicts: Mapping[str, Verdict]) -> None:
         """Move the views for the next frame."""
@@ -366,7 +355,8 @@ class StreamingTracker:
             return None
         follower = self._followers.get(name)
         before = {} if follower is None else follower.state()
-        again = self._look_at_clicks(memory, step, look, [[point]])
+        prompted = Prompted([point], self._beside(name, step))
+        again = self._look_at_clicks(memory, step, look, [prompted])
         others = [part for i, part in enumerate(parts) if i != number]
         masks = self._together([again, *others])
         measured = measure(masks)

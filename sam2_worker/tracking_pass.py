@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from sam2_worker.device_masks import packed_masks
+from sam2_worker.first_look import Look
 from sam2_worker.image_encoder import ImageFeatures
 from sam2_worker.late_animals import LateAnimals
 from sam2_worker.look_ahead import LookAhead, another_core
@@ -29,7 +30,7 @@ from sam2_worker.mask_output import FILL_HOLE_AREA, MaskEnlarger, fill_small_hol
 from sam2_worker.mask_refinement import refined_mask
 from sam2_worker.pipeline import Behind, StageClock
 from sam2_worker.stop_request import StopRequest
-from sam2_worker.streaming_tracker import Finder, Look, StreamingTracker, TrackedFrame
+from sam2_worker.streaming_tracker import Finder, StreamingTracker, TrackedFrame
 from sam2_worker.tracking_plan import KnownMasks, TrackingPlan
 from sam2_worker.video_model import VideoModel, resize_to_square
 from sam2_worker.view import View

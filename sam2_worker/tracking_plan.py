@@ -1,7 +1,7 @@
 """Which frames are looked at, which of them are written, and which masks are known already."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,8 +21,9 @@ class TrackingPlan:
     the frame table or -1 (clicked, and not written); ``look`` bool [N]: the picture is needed.
     ``steps`` float64 [N] rise: what the tracker counts by. It is the row, negative in a backward
     pass, and a fraction between two rows for a frame that is not written; so that an object's masks
-    do not depend on where the others are clicked, or on which of them are tracked. ``clicks`` and
-    ``starts`` of the objects to track are by step.
+    do not depend on which of them are tracked. ``clicks`` and ``starts`` of the objects to track are
+    by step, and so is ``beside``: of companions, the clicks on the other companions in a frame in
+    which they are clicked themselves.
     """
 
     source_frames: np.ndarray
@@ -31,6 +32,7 @@ class TrackingPlan:
     steps: np.ndarray
     clicks: dict[str, dict[float, list[tuple[float, float]]]]
     starts: dict[str, float]
+    beside: dict[str, dict[float, list[tuple[float, float]]]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Frames in all."""
@@ -51,8 +53,9 @@ def changing_together(
 ) -> dict[str, int | None]:
     """``changed_from`` where ``companions`` are judged by where the others of them are.
 
-    A changed mask of one then changes the masks of all, from that frame on or from their first
-    click if that is later. Objects that are not in ``changed_from`` are tracked throughout.
+    A changed mask of one then changes the masks of all, from that frame on; and all of those that
+    are clicked first in that frame or later, whose first look may have been changed by a click
+    beside it. Objects that are not in ``changed_from`` are tracked throughout.
     """
     changed = dict(changed_from)
     near = [name for name in companions if name in clicks]
@@ -60,7 +63,7 @@ def changing_together(
     known = [frame for frame in frames if frame is not None]
     if known:
         earliest = min(known)
-        changed |= {name: earliest and max(earliest, min(clicks[name])) for name in near}
+        changed |= {name: earliest if min(clicks[name]) < earliest else 0 for name in near}
     return changed
 
 
@@ -96,11 +99,15 @@ def forward_plan(
         look |= (frames >= start) | np.isin(frames, list(by_frame))
     rows = np.full(len(frames), -1, np.int64)
     rows[np.searchsorted(frames, sampled)] = np.arange(len(sampled))
-    return TrackingPlan(frames, rows, look, steps, _by_step(tracked, frames, steps), starts)
+    beside = _by_step(_beside(tracked, clicks, companions), frames, steps)
+    return TrackingPlan(frames, rows, look, steps, _by_step(tracked, frames, steps), starts, beside)
 
 
 def backward_plan(
-    sampled: np.ndarray, clicks: ClicksByFrame, changed_from: Mapping[str, int | None]
+    sampled: np.ndarray,
+    clicks: ClicksByFrame,
+    changed_from: Mapping[str, int | None],
+    companions: Collection[str] = (),
 ) -> TrackingPlan | None:
     """The pass that finds objects before their first click; None where there is nothing to find.
 
@@ -126,7 +133,30 @@ def backward_plan(
         steps=steps,
         clicks=_by_step(tracked, frames[::-1], steps[::-1]),
         starts={},
+        beside=_by_step(_beside(tracked, clicks, companions), frames[::-1], steps[::-1]),
     )
+
+
+def _beside(
+    tracked: ClicksByFrame, clicks: ClicksByFrame, companions: Collection[str]
+) -> ClicksByFrame:
+    """Of each companion that is tracked, the others' clicks in the frames of its own."""
+    return {
+        name: {
+            frame: beside
+            for frame in by_frame
+            if (
+                beside := [
+                    point
+                    for other in companions
+                    if other != name
+                    for point in clicks.get(other, {}).get(frame, ())
+                ]
+            )
+        }
+        for name, by_frame in tracked.items()
+        if name in companions
+    }
 
 
 def _steps(sampled: np.ndarray, frames: np.ndarray) -> np.ndarray:

@@ -15,11 +15,12 @@ import numpy as np
 
 from sam2_worker.checkpoint import CheckpointFolder
 from sam2_worker.drift_guard import DriftGuard
+from sam2_worker.first_look import Place
 from sam2_worker.nest_schedule import NestSchedule
 from sam2_worker.pipeline import StageClock
 from sam2_worker.request import WorkerRequest, read_frame_table
 from sam2_worker.stop_request import StopRequest
-from sam2_worker.streaming_tracker import Finder, Place, StreamingTracker
+from sam2_worker.streaming_tracker import Finder, StreamingTracker
 from sam2_worker.tracking_pass import PassSettings, TrackingPass
 from sam2_worker.tracking_plan import (
     KnownMasks,
@@ -113,7 +114,7 @@ class VideoPasses:
         changed: Mapping[str, int | None] = {}
         if request.known_masks is not None:
             changed = changing_together(request.changed_from, self._clicks, companions)
-        backward = backward_plan(self._frames, self._clicks, changed)
+        backward = backward_plan(self._frames, self._clicks, changed, companions)
         before = self._folder.folder / "before.npz"
         tracked = 0
         if backward is not None and (
@@ -299,6 +300,7 @@ class VideoPasses:
             # Points that were found are all that an object has: a person's take their place.
             guessed={click.name for click in request.clicks if click.guessed},
             starts=plan.starts,
+            beside=plan.beside,
         )
         return tracker, tuple(schedules)
 

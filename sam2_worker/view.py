@@ -7,12 +7,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class View:
-    """A rectangle of whole pixels of the picture, inside of it."""
+    """A rectangle of whole pixels of the picture, inside of it; ``mirrored``: left is right."""
 
     left: int
     top: int
     width: int
     height: int
+    mirrored: bool = False
 
     @property
     def slices(self) -> tuple[slice, slice]:
@@ -25,8 +26,10 @@ class View:
     def place(self, point: tuple[float, float], picture: tuple[int, int]) -> tuple[float, float]:
         """A point (x, y) in fractions of ``picture`` (width, height), in fractions of the view."""
         x, y = point[0] * picture[0], point[1] * picture[1]
-        return (x - self.left) / self.width, (y - self.top) / self.height
+        across = (x - self.left) / self.width
+        return 1 - across if self.mirrored else across, (y - self.top) / self.height
 
     def cut(self, picture: np.ndarray) -> np.ndarray:
         """The view of a picture uint8 [H, W, 3]; not a copy."""
-        return picture[self.slices]
+        part = picture[self.slices]
+        return part[:, ::-1] if self.mirrored else part

@@ -81,6 +81,11 @@ class ViewFollower:
         self._view = None if extent is None else self._around(extent)
         return self._view
 
+    def begin_with(self, view: View | None) -> None:
+        """Forget all views before; look in this one."""
+        self._unseen = 0
+        self._view = view
+
     def seen(self, extent: Extent | None) -> None:
         """The object in this frame, None where it was not found."""
         if extent is None:

@@ -22,6 +22,7 @@ from sam2_engine_equality import (
     official_and_ours,
     several_clicks_on_one_frame,
 )
+from sam2_engine_first_look import clicked_beside_another, clicked_nest, evidence
 from sam2_engine_guard import (
     checked,
     exploded_masks_are_forgotten,
@@ -58,6 +59,9 @@ CHECKS: dict[str, Callable[..., Any]] = {
         several_clicks_on_one_frame,
         corrected_object,
         in_a_view,
+        clicked_beside_another,
+        clicked_nest,
+        evidence,
         looked_ahead,
         stopped_again_and_again,
         ended,

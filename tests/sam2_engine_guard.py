@@ -27,9 +27,10 @@ from sam2_engine_lab import (
 
 from sam2_worker import video_passes
 from sam2_worker.drift_guard import DriftGuard, Verdict
+from sam2_worker.first_look import Place
 from sam2_worker.nest_schedule import NestSchedule
 from sam2_worker.request import EngineSettings
-from sam2_worker.streaming_tracker import Place, StreamingTracker, TrackedFrame
+from sam2_worker.streaming_tracker import StreamingTracker, TrackedFrame
 from tailor_assets.compute.mask_file import MaskReader
 from tailor_assets.compute.mask_state import MaskState
 

@@ -12,12 +12,12 @@ import official_sam2_reference as official
 import torch
 from official_sam2_reference import FRAMES, HEIGHT, SIDE, WIDTH
 
+from sam2_worker.first_look import Look
 from sam2_worker.image_encoder import ImageFeatures
 from sam2_worker.model_keeper import ModelKeeper
 from sam2_worker.model_loading import load_model
 from sam2_worker.request import Click, EngineSettings, WorkerRequest, write_frame_table
 from sam2_worker.stop_request import StopRequest
-from sam2_worker.streaming_tracker import Look
 from sam2_worker.tracking_pass import Stopped
 from sam2_worker.video_model import VideoModel, resize_to_square
 from sam2_worker.worker import segment_video

@@ -116,6 +116,35 @@ def test_a_guessed_click_counts_only_where_the_model_sees_an_object(ask: Ask) ->
 
 
 @pytest.mark.sam2
+@pytest.mark.parametrize(
+    ("seed", "animals", "which"), [(800_001_002, 3, 2), (800_001_064, 2, 0), (800_001_067, 2, 1)]
+)
+def test_a_click_on_the_animal_beside_it_keeps_a_mask_from_taking_it_in(
+    ask: Ask, seed: int, animals: int, which: int
+) -> None:
+    found = ask("clicked_beside_another", seed=seed, animals=animals, which=which)
+    assert found["alone"] < 0.55
+    assert found["told"] > 0.7
+
+
+@pytest.mark.sam2
+def test_a_nest_clicked_in_its_hollow_is_seen_whole(ask: Ask) -> None:
+    found = ask("clicked_nest", seed=800_001_054, animals=1)
+    assert found["iou"] > 0.85, "where only the hollow was once seen: 0.13"
+    assert found["views"] <= 10
+    assert found["mirrored"] == 1
+
+
+@pytest.mark.sam2
+def test_what_a_person_clicks_on_is_seen_where_the_network_just_doubts_it(ask: Ask) -> None:
+    found = ask("evidence", seed=800_001_050, animals=3)
+    assert found["without"] == 0
+    assert found["denied_by"] == pytest.approx(-0.5)
+    assert found["logit"] == pytest.approx(0.5)
+    assert found["iou"] > 0.85
+
+
+@pytest.mark.sam2
 def test_pictures_encoded_ahead_give_the_same_masks(ask: Ask) -> None:
     found = ask("looked_ahead")
     assert found["same"]

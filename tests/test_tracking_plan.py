@@ -110,7 +110,9 @@ def test_tracking_begins_again_at_the_last_click_before_the_change() -> None:
     ("changed", "expected"),
     [
         ({"mouse": 30, "rat": None, "nest": None}, {"mouse": 30, "rat": 30, "nest": None}),
-        ({"mouse": 5, "rat": None, "nest": None}, {"mouse": 5, "rat": 8, "nest": None}),
+        # The rat's first click comes later: what is seen there may have changed, and with it all
+        # that was tracked backwards from it.
+        ({"mouse": 5, "rat": None, "nest": None}, {"mouse": 5, "rat": 0, "nest": None}),
         ({"mouse": None, "rat": 0, "nest": 12}, {"mouse": 0, "rat": 0, "nest": 12}),
         ({"mouse": None, "rat": None, "nest": 12}, {"mouse": None, "rat": None, "nest": 12}),
         # A new object is tracked throughout, and so are those it is judged with.
@@ -149,6 +151,25 @@ def test_a_backward_pass_goes_from_the_latest_first_click_to_the_first_frame() -
     assert plan.look.all()
     # It knows of no later click, and not of what is clicked in the first frame.
     assert plan.clicks == {"mouse": {-2.0: HERE}, "rat": {-4.25: HERE}}
+
+
+def test_companions_are_told_of_the_clicks_on_one_another_in_the_same_frame() -> None:
+    there, beyond = [(0.2, 0.2)], [(0.9, 0.1)]
+    clicks = {
+        "mouse": {8: HERE, 20: HERE},
+        "rat": {8: there, 12: there},
+        "nest": {8: beyond, 20: beyond},
+    }
+    companions = ["mouse", "rat"]
+    plan = forward_plan(EVERY_FOURTH, clicks, {}, companions)
+    assert plan.beside == {"mouse": {2.0: there}, "rat": {2.0: HERE}}
+    # Whether the other one is tracked again or known does not matter.
+    alone = forward_plan(EVERY_FOURTH, clicks, {"rat": None, "nest": None}, companions)
+    assert alone.beside == {"mouse": {2.0: there}}
+    back = backward_plan(EVERY_FOURTH, clicks, {}, companions)
+    assert back is not None
+    assert back.beside == {"mouse": {-2.0: there}, "rat": {-2.0: HERE}}
+    assert forward_plan(EVERY_FOURTH, clicks, {}).beside == {}
 
 
 def test_nothing_is_tracked_backward_without_need() -> None:

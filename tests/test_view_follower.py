@@ -1,5 +1,6 @@
 """Which part of the picture the network is shown."""
 
+import dataclasses
 import math
 from itertools import pairwise
 
@@ -131,6 +132,27 @@ def test_a_follower_goes_on_where_its_state_was_taken() -> None:
 def test_a_point_of_the_picture_has_its_place_in_the_view() -> None:
     view = View(left=100, top=50, width=200, height=100)
     assert view.place((200 / 640, 100 / 480), PICTURE) == pytest.approx((0.5, 0.5))
+
+
+def test_in_a_mirrored_view_left_is_right() -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (480, 640, 3), np.uint8)
+    view = View(left=100, top=50, width=200, height=100)
+    mirrored = dataclasses.replace(view, mirrored=True)
+    assert np.array_equal(mirrored.cut(picture), view.cut(picture)[:, ::-1])
+    x, y = mirrored.place((150 / 640, 75 / 480), PICTURE)
+    assert (x, y) == pytest.approx((0.75, 0.25))
+    assert mirrored != view
+
+
+def test_a_follower_that_begins_with_a_view_looks_there_until_the_object_leaves_it() -> None:
+    follower, view = ViewFollower("animal", PICTURE, 128), View(200, 120, 190, 190)
+    for _ in range(12):
+        follower.seen(None)
+    follower.begin_with(view)
+    follower.seen(box_at(295, 215, 60))
+    assert follower.view == view
+    follower.seen(box_at(215, 215, 60))
+    assert follower.view != view
 
 
 def test_what_a_click_is_on_is_looked_for_in_views_of_every_size() -> None:
