@@ -91,8 +91,9 @@ def _change_of(folder: VideoFolder, row: VideoRow) -> InboxChange | None:
             return InboxChange("still", folder, row)
         # A copy that has not begun, or never will; once there is something in it, it is another file.
         problem = (
-            f"{file.name} is empty: if it is not being copied just now, copy it again. It is looked "
-            "at as soon as there is something in it."
+            f"{file.name} is empty, or only a shortcut to a video that lies elsewhere: if it is not "
+            "being copied just now, put the video itself there. It is looked at as soon as there is "
+            "something in it."
         )
         return InboxChange("rejected", folder, replace(row, state="rejected", problem=problem))
     # With a problem, too: the tailor.json that it was about may be gone again.

@@ -2,10 +2,13 @@
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import official_sam2_reference as official
 from sam2_engine_lab import Clicks, Lab, sha256
 
 from sam2_worker.request import EngineSettings
@@ -18,24 +21,20 @@ def correction(
     changed_from: dict[str, int | None],
     frames: Sequence[int],
     guarded: bool,
+    follow: bool = False,
 ) -> dict[str, Any]:
     """Masks from ``old`` clicks corrected to ``new`` ones, beside those from scratch."""
     settings = EngineSettings(drift_guard=guarded, refind=False, nest_every=1)
+    model = replace(official.model_spec(lab.home, "lively"), follow=follow)
+    request = partial(lab.request, frames=frames, settings=settings, model=model)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         known, again = folder / "known.npz", folder / "again.npz"
-        lab.segment(lab.request(known, _read(old), frames=frames, settings=settings))
+        lab.segment(request(known, _read(old)))
         scratch = folder / "scratch.npz"
-        whole = lab.segment(lab.request(scratch, _read(new), frames=frames, settings=settings))
+        whole = lab.segment(request(scratch, _read(new)))
         report = lab.segment(
-            lab.request(
-                again,
-                _read(new),
-                frames=frames,
-                settings=settings,
-                known_masks=str(known),
-                changed_from=changed_from,
-            )
+            request(again, _read(new), known_masks=str(known), changed_from=changed_from)
         )
         before, after, best = np.load(known), np.load(again), np.load(scratch)
         tables = sorted(set(best.files) | set(after.files))

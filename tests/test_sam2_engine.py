@@ -220,6 +220,7 @@ def _correct(
     changed_from: dict[str, int | None],
     *,
     guarded: bool,
+    follow: bool = False,
     frames: Sequence[int] = range(0, 44, 2),
 ) -> dict[str, Any]:
     from tailor_assets.compute.corrections import first_changed_frame
@@ -241,6 +242,7 @@ def _correct(
         changed_from=changed_from,
         frames=list(frames),
         guarded=guarded,
+        follow=follow,
     )
     return found
 
@@ -296,6 +298,32 @@ def test_a_new_object_leaves_the_others_as_they_are(ask: Ask) -> None:
     found = _correct(ask, old, new, changed, guarded=False)
     assert found["same_file"], found["differing"]
     assert _objects(found["changed"]) == {"objects", "rat"}
+
+
+@pytest.mark.sam2
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        (
+            {"mouse": {0: [MOUSE], 20: [MOUSE]}, "rat": {0: [RAT], 20: [RAT]}},
+            {"mouse": {0: [MOUSE], 20: [MOUSE]}, "rat": {0: [RAT], 20: [[150, 60]]}},
+            {"mouse": None, "rat": 20},
+        ),
+        (
+            {"mouse": {0: [MOUSE]}, "rat": {12: [RAT]}},
+            {"mouse": {0: [MOUSE], 12: [[150, 60]]}, "rat": {12: [RAT]}},
+            {"mouse": 12, "rat": None},
+        ),
+    ],
+    ids=["clicked in one frame", "clicked first beside it"],
+)
+def test_an_animal_is_looked_at_again_where_the_click_beside_its_own_has_changed(
+    ask: Ask, old: Any, new: Any, changed: dict[str, int | None]
+) -> None:
+    found = _correct(ask, old, new, changed, guarded=True, follow=True)
+    assert found["same_file"], found["differing"]
+    assert "mouse" in _objects(found["changed"])
+    assert "rat" in _objects(found["changed"])
 
 
 @pytest.mark.sam2

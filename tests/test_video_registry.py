@@ -16,6 +16,8 @@ from resources.video_registry import (
     tenants_table,
     videos_table,
 )
+from tailor_assets.cli import main
+from tailor_assets.commands import serve
 from tailor_assets.compute.errors import PermanentProblem
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -121,6 +123,22 @@ def test_what_a_person_has_to_mend_is_listed_by_tenant_and_folder(registry: Vide
     assert [row.problem for row in registry.with_problems()] == ["Two videos.", "It is empty."]
     registry.save([replace(empty, problem=None)])
     assert [row.folder_id for row in registry.with_problems()] == ["folder 1"]
+
+
+def test_the_command_lists_who_waits_and_what_is_to_be_mended(
+    registry: VideoRegistry,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(serve, "running_registry", lambda: registry)
+    registry.save(
+        [another(1, folder_name="a"), another(2, folder_name="b", problem="b.mp4 is empty.")]
+    )
+    registry.set_waiting(another(1).partition_key, "points")
+    assert main(["waiting"]) == 0
+    waiting, mend = capsys.readouterr().out.splitlines()
+    assert waiting.startswith("anna\ta\tpoints\tsince 20")
+    assert mend == "anna\tb\tto be mended\tb.mp4 is empty."
 
 
 def test_admitted_videos_whose_run_was_not_seen_are_listed_in_order(
