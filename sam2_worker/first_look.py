@@ -3,7 +3,8 @@
 A click is all that a person gives, and every mask after it is remembered from it, so it is worth a
 dozen looks: in views of every size, then closer around what was found there, and once more in a
 mirror. A network sees best what is as large as what it was trained on, and some piece of an object
-looks of the right size in the closest view; so its word about its own mask counts more than size.
+looks of the right size in the closest view; so its word about its own mask counts more than size,
+and a mask that the other views show too more than one that they do not.
 """
 
 import math
@@ -14,7 +15,7 @@ import torch
 
 from sam2_worker.image_encoder import ImageFeatures
 from sam2_worker.mask_heads import PointPrompts, Prediction
-from sam2_worker.mask_measurement import extent_in_view
+from sam2_worker.mask_measurement import extent_in_view, resampled
 from sam2_worker.object_memory import ObjectMemory
 from sam2_worker.view import View
 from sam2_worker.view_follower import Extent, ViewFollower
@@ -30,12 +31,16 @@ Look = Callable[[View | None], ImageFeatures]
 # With this, 9 in 100 clicks on bare floor find something there; without it, 7.
 PERSONS_EVIDENCE = 1.0
 
-# The misfit in size (|ln| of a factor) that a better opinion (0..1) of the mask outweighs.
+# The misfits in size (|ln| of a factor) that a better opinion (0..1) of the mask outweighs, and that
+# masks like it (IoU) in the other views outweigh.
 _OPINION = 3.0
+_AGREEMENT = 2.0
 # Looks around what was found, as long as each is better than the one before.
 _LOOKS_AROUND = 3
-# A view of the right size is left for the one before if its mask is thought worse of by so much.
+# A view of the right size is left for the one before if its mask is thought worse of by so much, or
+# shares less than this (IoU) with what was seen before.
 _WORSE = 0.1
+_SAME = 0.3
 
 
 @dataclass(frozen=True)
@@ -81,16 +86,18 @@ class FirstLook:
     def see(self, step: float, look: Look, prompted: Prompted) -> tuple[View | None, Prediction]:
         """The view in which the object is seen best, which the follower begins with; and what is
         seen in it. It follows from the clicks and the frame alone, and from nothing before."""
-        best: _Seen | None = None
-        for view in self._follower.views_about(prompted.points):
-            seen = self._seen(step, look, prompted, view)
-            if seen is not None and (best is None or seen.worth > best.worth):
-                best = seen
-        if best is None:
+        views = self._follower.views_about(prompted.points)
+        seen = [s for view in views if (s := self._seen(step, look, prompted, view)) is not None]
+        if not seen:
             view = self._follower.begin(None)
             return view, self._predicted(step, look, prompted, view)[1]
+        best = max(seen, key=lambda one: one.worth + _AGREEMENT * self._agreement(one, seen))
         closer = self._closer(step, look, prompted, best)
-        if closer is not None and closer.quality >= best.quality - _WORSE:
+        if (
+            closer is not None
+            and closer.quality >= best.quality - _WORSE
+            and self._likeness(closer, best) > _SAME
+        ):
             best = closer
         self._follower.begin_with(best.view)
         return best.view, self._mirrored_too(step, look, best)
@@ -108,6 +115,33 @@ class FirstLook:
                 break
             found, extent = seen, seen.extent
         return found
+
+    def _agreement(self, one: _Seen, every: Sequence[_Seen]) -> float:
+        """Mean IoU with the others, by what the network thinks of them; 1 if there are none."""
+        others = [other for other in every if other is not one]
+        weight = sum(other.quality for other in others)
+        if weight <= 0:
+            return 1.0
+        return sum(other.quality * self._likeness(one, other) for other in others) / weight
+
+    def _likeness(self, one: _Seen, other: _Seen) -> float:
+        """IoU of two masks, compared on the grid of the closer view."""
+        closer = min(one, other, key=lambda seen: self._cell_area(seen.view))
+        unit = self._cell_area(closer.view)
+        both = unit * float((self._on_view(one, closer) & self._on_view(other, closer)).sum())
+        either = self._area(one) + self._area(other) - both
+        return both / either if either > 0 else 0.0
+
+    def _area(self, seen: _Seen) -> float:
+        return self._cell_area(seen.view) * float((seen.prediction.logits[0] > 0).sum())
+
+    def _cell_area(self, view: View | None) -> float:
+        width, height = self._picture if view is None else (view.width, view.height)
+        return float(width * height)
+
+    def _on_view(self, seen: _Seen, closer: _Seen) -> torch.Tensor:
+        logits, view = seen.prediction.logits, closer.view
+        return resampled(logits, seen.view, view, self._picture, logits.shape[-1])[0] > 0
 
     def _seen(self, step: float, look: Look, prompted: Prompted, view: View | None) -> _Seen | None:
         """None where nothing is seen at the clicks."""

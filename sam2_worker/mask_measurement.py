@@ -40,11 +40,22 @@ def on_picture(
     """
     if view is None and logits.shape[-1] == side:
         return logits
-    width, height = picture
-    view = view or View(0, 0, width, height)
+    return resampled(logits, view, None, picture, side)
+
+
+def resampled(
+    logits: torch.Tensor,
+    view: View | None,
+    onto: View | None,
+    picture: tuple[int, int],
+    side: int,
+) -> torch.Tensor:
+    """Logits of one view on a grid of another, [B, side, side]. ``on_picture`` is onto the whole."""
+    whole = View(0, 0, *picture)
+    view, onto = view or whole, onto or whole
     cells = (torch.arange(side, device=logits.device, dtype=torch.float32) + 0.5) / side
-    x = (cells * width - view.left) / view.width * 2 - 1
-    y = (cells * height - view.top) / view.height * 2 - 1
+    x = (onto.left + cells * onto.width - view.left) / view.width * 2 - 1
+    y = (onto.top + cells * onto.height - view.top) / view.height * 2 - 1
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).expand(len(logits), -1, -1, -1)
     found = torch.nn.functional.grid_sample(
         logits[:, None], grid, padding_mode="border", align_corners=False
