@@ -76,6 +76,9 @@ class _Staring(ViewFollower):
         super().__init__("animal", (WIDTH, HEIGHT), 1)
         self._view = view
 
+    def views_about(self, points: Any) -> list[View | None]:
+        return [self._view]
+
     def begin(self, extent: Any) -> View | None:
         return self._view
 
