@@ -67,32 +67,38 @@ class _Seen:
 
 
 class FirstLook:
-    """Of one object that is looked at in views of its own."""
+    """At the clicks on one object, which is looked at in views of its own, in one frame."""
 
     def __init__(
         self,
         memory: ObjectMemory,
         follower: ViewFollower,
+        look: Look,
+        prompted: Prompted,
         *,
+        step: float,
         image_size: int,
         picture: tuple[int, int],
     ) -> None:
         """``memory`` is of this object alone; ``picture``: (width, height) in pixels."""
         self._memory = memory
         self._follower = follower
+        self._look = look
+        self._prompted = prompted
+        self._step = step
         self._image_size = image_size
         self._picture = picture
 
-    def see(self, step: float, look: Look, prompted: Prompted) -> tuple[View | None, Prediction]:
+    def see(self) -> tuple[View | None, Prediction]:
         """The view in which the object is seen best, which the follower begins with; and what is
         seen in it. It follows from the clicks and the frame alone, and from nothing before."""
-        views = self._follower.views_about(prompted.points)
-        seen = [s for view in views if (s := self._seen(step, look, prompted, view)) is not None]
+        views = self._follower.views_about(self._prompted.points)
+        seen = [one for view in views if (one := self._seen(view)) is not None]
         if not seen:
             view = self._follower.begin(None)
-            return view, self._predicted(step, look, prompted, view)[1]
+            return view, self._predicted(view)[1]
         best = max(seen, key=lambda one: one.worth + _AGREEMENT * self._agreement(one, seen))
-        closer = self._closer(step, look, prompted, best)
+        closer = self._closer(best)
         if (
             closer is not None
             and closer.quality >= best.quality - _WORSE
@@ -100,9 +106,9 @@ class FirstLook:
         ):
             best = closer
         self._follower.begin_with(best.view)
-        return best.view, self._mirrored_too(step, look, best)
+        return best.view, self._mirrored_too(best)
 
-    def _closer(self, step: float, look: Look, prompted: Prompted, best: _Seen) -> _Seen | None:
+    def _closer(self, best: _Seen) -> _Seen | None:
         """What is seen around what was found, and around that."""
         found: _Seen | None = None
         extent = best.extent
@@ -110,7 +116,7 @@ class FirstLook:
             view = self._follower.begin(extent)
             if found is not None and view == found.view:
                 break
-            seen = self._seen(step, look, prompted, view)
+            seen = self._seen(view)
             if seen is None or (found is not None and seen.worth < found.worth):
                 break
             found, extent = seen, seen.extent
@@ -143,43 +149,50 @@ class FirstLook:
         logits, view = seen.prediction.logits, closer.view
         return resampled(logits, seen.view, view, self._picture, logits.shape[-1])[0] > 0
 
-    def _seen(self, step: float, look: Look, prompted: Prompted, view: View | None) -> _Seen | None:
+    def _seen(self, view: View | None) -> _Seen | None:
         """None where nothing is seen at the clicks."""
-        prompts, prediction = self._predicted(step, look, prompted, view)
+        prompts, prediction = self._predicted(view)
         logits = prediction.logits[0]
         extent = extent_in_view(logits, view, self._picture)
         if extent is None or not self._holds_clicks(logits, prompts):
             return None
         opinion = _OPINION * float(prediction.quality[0])
-        return _Seen(
-            view, prompts, prediction, extent, opinion - self._follower.misfit(extent, view)
-        )
+        worth = opinion - self._follower.misfit(extent, view)
+        return _Seen(view, prompts, prediction, extent, worth)
 
-    def _predicted(
-        self, step: float, look: Look, prompted: Prompted, view: View | None
-    ) -> tuple[PointPrompts, Prediction]:
+    def _predicted(self, view: View | None) -> tuple[PointPrompts, Prediction]:
         """Where the mask takes in a click on another object, say that this is not of this one."""
-        prompts = self._prompts(prompted, prompted.points, (), view)
-        prediction = self._memory.predict(step, look(view), None, prompts)
+        prompts, prediction = self._predicted_beside((), view)
         logits = prediction.logits[0]
         taken_in = [
             point
-            for point in prompted.beside
+            for point in self._prompted.beside
             if (cell := self._cell(point, view, len(logits))) and bool(logits[cell] > 0)
         ]
-        if not taken_in:
-            return prompts, prediction
-        prompts = self._prompts(prompted, prompted.points, taken_in, view)
-        return prompts, self._memory.predict(step, look(view), None, prompts)
+        return self._predicted_beside(taken_in, view) if taken_in else (prompts, prediction)
 
-    def _mirrored_too(self, step: float, look: Look, seen: _Seen) -> Prediction:
+    def _predicted_beside(
+        self, beside: Sequence[Place], view: View | None
+    ) -> tuple[PointPrompts, Prediction]:
+        prompts = as_prompts(
+            [self._prompted.points],
+            view,
+            self._picture,
+            self._image_size,
+            device=self._memory.device,
+            beside=beside,
+            evidence=self._prompted.evidence,
+        )
+        return prompts, self._memory.predict(self._step, self._look(view), None, prompts)
+
+    def _mirrored_too(self, seen: _Seen) -> Prediction:
         """The mean of what is seen and what is seen in a mirror, if something is seen in both."""
         width, height = self._picture
         mirror = replace(seen.view or View(0, 0, width, height), mirrored=True)
         points = seen.prompts.points.clone()
         points[..., 0] = self._image_size - points[..., 0]
         prompts = replace(seen.prompts, points=points)
-        other = self._memory.predict(step, look(mirror), None, prompts)
+        other = self._memory.predict(self._step, self._look(mirror), None, prompts)
         if not bool(other.score_logits[0] > 0):
             return seen.prediction
         one = seen.prediction
@@ -201,23 +214,6 @@ class FirstLook:
         cells = (on_it * (len(logits) / self._image_size)).long()
         columns, rows = cells.clamp(0, len(logits) - 1).unbind(1)
         return bool((logits[rows, columns] > 0).all())
-
-    def _prompts(
-        self,
-        prompted: Prompted,
-        points: Sequence[Place],
-        beside: Sequence[Place],
-        view: View | None,
-    ) -> PointPrompts:
-        return as_prompts(
-            [points],
-            view,
-            self._picture,
-            self._image_size,
-            device=self._memory.device,
-            beside=beside,
-            evidence=prompted.evidence,
-        )
 
 
 def as_prompts(

@@ -146,7 +146,7 @@ class StreamingTracker:
         held: list[str] = []
         started: dict[View | None, torch.Tensor] = {}
         for memory in self._memories:
-            clicks = [self._prompted(name, step) for name in memory.names]
+            clicks = (self._prompted(name, step) for name in memory.names)
             prompted = [one for one in clicks if one is not None]
             if not prompted:
                 begun = memory.started and step >= self._starts.get(memory.names[0], step)
@@ -197,8 +197,16 @@ class StreamingTracker:
                 device=self._head.no_memory.device,
             )
             return _Look(memory, memory.predict(step, look(None), None, prompts), None, True)
-        first = FirstLook(memory, follower, image_size=self._image_size, picture=self._picture)
-        view, prediction = first.see(step, look, prompted[0])
+        first = FirstLook(
+            memory,
+            follower,
+            look,
+            prompted[0],
+            step=step,
+            image_size=self._image_size,
+            picture=self._picture,
+        )
+        view, prediction = first.see()
         return _Look(memory, prediction, view, clicked=True)
 
     def _prompted(self, name: str, step: float) -> Prompted | None:

@@ -77,8 +77,7 @@ class ViewFollower:
 
     def begin(self, extent: Extent | None) -> View | None:
         """Forget all views before; look at ``extent``, if there is one."""
-        self._unseen = 0
-        self._view = None if extent is None else self._around(extent)
+        self.begin_with(None if extent is None else self._around(extent))
         return self._view
 
     def begin_with(self, view: View | None) -> None:

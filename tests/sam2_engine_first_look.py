@@ -54,8 +54,16 @@ class _Frame:
         """The mask of what is clicked, and the logit that something is there."""
         memory = ObjectMemory(("it",), _model().head)
         follower = ViewFollower(kind, (WIDTH, HEIGHT), _model().image_size // 2)
-        first = FirstLook(memory, follower, image_size=_model().image_size, picture=(WIDTH, HEIGHT))
-        view, prediction = first.see(0.0, self.look(), prompted)
+        first = FirstLook(
+            memory,
+            follower,
+            self.look(),
+            prompted,
+            step=0.0,
+            image_size=_model().image_size,
+            picture=(WIDTH, HEIGHT),
+        )
+        view, prediction = first.see()
         assert follower.view == view
         mask = refined_mask(self.picture, prediction.logits[0].numpy(), view)
         return mask, float(prediction.score_logits[0])
