@@ -7,6 +7,7 @@ test_fitting.py.
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import numpy as np
 import torch
 
 from sam2_worker.fitting.batches import Batch, batches
+from sam2_worker.fitting.clip_shelf import ClipShelf
 from sam2_worker.fitting.losses import Prediction, mask_iou, prediction_loss
 from sam2_worker.fitting.recipe import Stage, read_recipe
-from sam2_worker.fitting.scene_head import scene_loss
+from sam2_worker.fitting.scene_head import SceneHead, scene_loss
 from sam2_worker.fitting.trainer import STATE, Trainer
 from sam2_worker.fitting.unrolled_tracker import UnrolledTracker
-from sam2_worker.fitting.views import make_view
+from sam2_worker.fitting.views import make_view, pairs_that_touch
 from sam2_worker.fitting.weights_file import write_weights
 from sam2_worker.model_loading import build_model, load_model
 from sam2_worker.request import ModelSpec
@@ -42,6 +44,7 @@ uses = 4
 clip_frames = 3
 clip_width = 96
 clip_height = 96
+company = 0.5
 steps_s = [0.0667]
 [[stages]]
 name = "one"
@@ -58,6 +61,8 @@ wear = 0.5
 others = 0.25
 away = 0.2
 hidden = 0.2
+following = 0.3
+contact = 0.5
 [[stages]]
 name = "three"
 steps = 3
@@ -73,6 +78,8 @@ wear = 0.5
 others = 0.25
 away = 0.2
 hidden = 0.2
+following = 0.3
+contact = 0.5
 """
 
 
@@ -141,7 +148,7 @@ def views_of_a_known_clip(_: Path) -> Any:
     for t in range(6):
         clip[t, 40 + 4 * t : 70 + 4 * t, 50:90, :3] = 220
         clip[t, 40 + 4 * t : 70 + 4 * t, 50:90, 3] = 1
-    stage = Stage("moving", 1, 64, 4, 1, 1e-3, 1e-3, 0.01, 0.2, 0.3, 0.5, 0.0, 0.1, 0.0)
+    stage = Stage("moving", 1, 64, 4, 1, 1e-3, 1e-3, 0.01, 0.2, 0.3, 0.5, 0.0, 0.1, 0.0, 0.3, 0.0)
     inside, agreeing, absent = [], [], 0
     for seed in range(200):
         view = make_view(np.random.default_rng(seed), clip, stage)
@@ -170,7 +177,7 @@ def views_of_a_hidden_object(_: Path) -> Any:
     clip[..., 3] = 0
     clip[:, 40:70, 50:90, :3] = 220
     clip[:, 40:70, 50:90, 3] = 1
-    stage = Stage("hidden", 1, 64, 6, 1, 1e-3, 1e-3, 0.05, 0.2, 0.0, 0.0, 0.0, 0.0, 1.0)
+    stage = Stage("hidden", 1, 64, 6, 1, 1e-3, 1e-3, 0.05, 0.2, 0.0, 0.0, 0.0, 0.0, 1.0, 0.3, 0.0)
     covered, comes_back, told_in_the_dark = 0, 0, 0
     for seed in range(60):
         view = make_view(np.random.default_rng(seed), clip, stage)
@@ -182,6 +189,69 @@ def views_of_a_hidden_object(_: Path) -> Any:
         comes_back += bool(gone.any() and not gone[-1])
         told_in_the_dark += int((~np.isnan(view.clicks[seen == 0, 0, 0])).sum())
     return {"covered": covered, "comes_back": comes_back, "told_in_the_dark": told_in_the_dark}
+
+
+def views_of_three_of_whom_two_meet(_: Path) -> Any:
+    """One passes another, a third stays away: which of them the views are of, and what touches."""
+    clip = np.full((6, 120, 160, 4), 40, np.uint8)
+    clip[..., 3] = 0
+    shades = (90, 160, 230)
+    for t in range(6):
+        for bit, (row, column) in enumerate([(20, 20 + 10 * t), (20, 75), (90, 75)]):
+            clip[t, row : row + 16, column : column + 16, :3] = shades[bit]
+            clip[t, row : row + 16, column : column + 16, 3] = 1 << bit
+    stage = Stage("contact", 1, 64, 6, 1, 1e-3, 1e-3, 0.05, 0.1, 1.0, 0.0, 0.0, 0.0, 0.0, 0.3, 1.0)
+    clicked: dict[int, int] = {}
+    for seed in range(40):
+        view = make_view(np.random.default_rng(seed), clip, stage)
+        for x, y in view.clicks[0]:
+            shade = int(view.pictures[0, int(y), int(x), 0])
+            nearest = min(shades, key=lambda other: abs(other - shade))
+            clicked[nearest] = clicked.get(nearest, 0) + 1
+    return {
+        "pairs": pairs_that_touch(np.ascontiguousarray(clip[..., 3])),
+        "before": pairs_that_touch(np.ascontiguousarray(clip[:3, ..., 3])),
+        "clicked": [clicked.get(shade, 0) for shade in shades],
+    }  # fmt: skip
+
+
+def clips_in_company(folder: Path) -> Any:
+    """How many animals are ever seen in clips of which half are to have two or more."""
+    recipe = read_recipe(_recipe(folder))
+    alone, together = (
+        ClipShelf(folder / name, replace(recipe, company=share))
+        for name, share in (("alone", 0.0), ("together", 1.0))
+    )
+    return [
+        [
+            sum(bool((shelf.clip(n)[..., 3] & (1 << bit)).any()) for bit in range(4))
+            for n in range(8)
+        ]
+        for shelf in (alone, together)
+    ]
+
+
+def second_head_and_encoder(folder: Path) -> Any:
+    """Whether the second head teaches the encoder, in each of four steps (two of them warming up):
+    of a training from nothing, and of one that begins with published weights."""
+    recipe, cpu = read_recipe(_recipe(folder)), torch.device("cpu")
+    asked: list[bool] = []
+
+    def look(module: torch.nn.Module, inputs: Any) -> None:
+        if isinstance(module, SceneHead):
+            asked.append(inputs[0][0].requires_grad)
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(look)
+    try:
+        fresh = Trainer(folder / "fresh", CONFIG, recipe, cpu)
+        fresh.run(workers=0, seconds=float("inf"), stop=_StopAfter(4))
+        path = folder / "weights.safetensors"
+        write_weights(path, fresh.average, CONFIG, [{"record": []}])
+        begun = Trainer(folder / "begun", CONFIG, recipe, cpu, begin_with=path)
+        begun.run(workers=0, seconds=float("inf"), stop=_StopAfter(4))
+    finally:
+        hook.remove()
+    return asked
 
 
 def unrolled_and_streamed(folder: Path) -> Any:

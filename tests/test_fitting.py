@@ -66,6 +66,31 @@ def test_an_object_is_hidden_for_a_while_and_nobody_points_at_it_then(
     assert found["told_in_the_dark"] == 0
 
 
+def test_views_of_contact_are_of_the_two_that_touch(ask: Callable[[str], Any]) -> None:
+    found = ask("views_of_three_of_whom_two_meet")
+    assert found["before"] == []
+    assert found["pairs"] == [[0, 1]]
+    passing, passed, away = found["clicked"]
+    assert passing + passed == 80
+    assert min(passing, passed) > 30  # a click on a dark edge may be taken for the darker one's
+    assert away == 0
+
+
+def test_a_share_of_the_clips_has_company_whatever_their_seeds_say(
+    ask: Callable[[str], Any],
+) -> None:
+    alone, together = ask("clips_in_company")
+    assert min(alone) < 2  # as it comes by seed, most have one
+    assert sum(count >= 2 for count in together) >= 7  # somebody may be hidden all the time
+    assert sum(together) > sum(alone)
+
+
+def test_a_second_head_that_knows_nothing_does_not_teach_an_encoder_that_does(
+    ask: Callable[[str], Any],
+) -> None:
+    assert ask("second_head_and_encoder") == [True] * 4 + [False] * 2 + [True] * 2
+
+
 def test_the_training_takes_the_steps_of_the_tracker(ask: Callable[[str], Any]) -> None:
     found = ask("unrolled_and_streamed")
     assert found["spread"] > 0.01

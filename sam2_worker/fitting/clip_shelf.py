@@ -64,12 +64,15 @@ class ClipShelf:
         if seed >= _MOST_CLIPS:
             raise ValueError(f"clip {number} of seed {recipe.seed} would be one of the benchmark's")
         chance = np.random.default_rng([seed, 7])
+        step_s = float(chance.choice(recipe.steps_s))
+        in_company = chance.random() < recipe.company
         clip = simulate_clip(
             seed,
             frames=recipe.clip_frames,
             width=recipe.clip_width,
             height=recipe.clip_height,
-            step_s=float(chance.choice(recipe.steps_s)),
+            step_s=step_s,
+            animals=int(chance.integers(2, ANIMAL_BITS + 1)) if in_company else None,
         )
         count, height, width, _ = clip.frames.shape
         packed = np.zeros((count, height, width, 4), np.uint8)

@@ -21,7 +21,9 @@ class Stage:
     took, with other light, colours, focus and noise; the others are as they were rendered.
     ``others``: how much the candidates that are not the best of an answer's three are taught, too.
     ``away``: share of the views of several frames that look away from the object for a while;
-    ``hidden``: of those in which something lies on top of it for a while.
+    ``hidden``: of those in which something lies on top of it for a while; ``following``: of those
+    that move with it, as the tracker's own do. ``contact``: share of the views, where the clip has
+    such objects, of two that touch each other at some time.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Stage:
     others: float
     away: float
     hidden: float
+    following: float
+    contact: float
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class Recipe:
 
     ``shelf`` rendered clips are in use at a time, and each goes into about ``uses`` views before
     newer ones have taken its place. ``clip_frames``, ``clip_width`` and ``clip_height`` say what is
-    rendered, ``steps_s`` how many seconds may lie between two frames; ``correction`` is the share of
+    rendered, ``steps_s`` how many seconds may lie between two frames, ``company`` the share of clips
+    with two to four animals, whatever their seeds would have had; ``correction`` is the share of
     steps with a second click on the first frame, ``later_click`` of those with one in mid-clip;
     ``averaging`` is the decay of the weights' moving average, which is what is exported.
     """
@@ -63,6 +68,7 @@ class Recipe:
     clip_frames: int
     clip_width: int
     clip_height: int
+    company: float
     steps_s: tuple[float, ...]
     stages: tuple[Stage, ...]
 

@@ -114,7 +114,11 @@ class Trainer:
                 correct=float(torch.rand(())) < self.recipe.correction,
                 click_again=click_again,
             )  # fmt: skip
-            scene = scene_loss(self._scene(clip.features), batch.scene.flatten(0, 1))
+            # The second head is not published. Beside weights that are, it is the only one that
+            # knows nothing, and what it knows first is not to be asked of the encoder.
+            apart = bool(self.earlier) and self.step < self.recipe.warmup_steps
+            features = [level.detach() for level in clip.features] if apart else clip.features
+            scene = scene_loss(self._scene(features), batch.scene.flatten(0, 1))
         loss = _loss_of(clip, batch.truth, scene, stage.others)
         self._optimizer.zero_grad(set_to_none=True)
         loss.total.backward()

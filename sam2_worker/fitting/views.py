@@ -20,6 +20,7 @@ _MOST_OBJECTS = 2
 _LEAST_TO_CLICK = 25
 # A nest fills more of its view than an animal of its own, by so much.
 _NEST_SHARES = 3.0
+_SHAKEN = 0.13  # of the views of several frames are of a camera that shakes
 _PADDINGS = ("edge", "mirror", "grey")
 
 
@@ -61,7 +62,7 @@ def make_view(rng: np.random.Generator, clip: np.ndarray, stage: Stage) -> View:
     frames, size = stage.frames, stage.image_size
     times = _choose_times(rng, len(clip), frames)
     labels = np.ascontiguousarray(clip[times, ..., 3])
-    objects = _choose_objects(rng, labels[0])
+    objects = _choose_objects(rng, labels, stage)
     path = _crop_path(rng, labels, objects, stage)
     padding = str(rng.choice(_PADDINGS, p=[0.4, 0.2, 0.4]))
     grey = int(rng.integers(0, 200))
@@ -109,8 +110,39 @@ def _choose_times(rng: np.random.Generator, available: int, frames: int) -> np.n
     return times[::-1] if rng.random() < 0.3 else times
 
 
-def _choose_objects(rng: np.random.Generator, label: np.ndarray) -> list[int]:
-    """Bits of up to two objects that can be clicked on in the first frame, an animal first."""
+def _choose_objects(rng: np.random.Generator, labels: np.ndarray, stage: Stage) -> list[int]:
+    """Bits of up to two objects that can be clicked on in the first frame."""
+    if stage.contact and rng.random() < stage.contact:
+        touching = pairs_that_touch(labels)
+        if touching:
+            pair = list(touching[int(rng.integers(len(touching)))])
+            return pair if rng.random() < 0.5 else pair[::-1]
+    return _any_objects(rng, labels[0])
+
+
+def pairs_that_touch(labels: np.ndarray) -> list[tuple[int, int]]:
+    """Bits of any two objects of ``labels``, uint8 ``[T, H, W]``, that touch in one of its frames,
+    and can both be clicked on in the first."""
+    bits = [
+        bit for bit in range(ANIMAL_BITS + 1)
+        if cv2.countNonZero(labels[0] & (1 << bit)) >= _LEAST_TO_CLICK
+    ]  # fmt: skip
+    found = []
+    # Every third pixel is enough to see it, and one of them the distance that counts as touching.
+    coarse = [np.ascontiguousarray(label[::3, ::3]) for label in labels]
+    for place, one in enumerate(bits):
+        around = [cv2.dilate(label & (1 << one), np.ones((3, 3), np.uint8)) for label in coarse]
+        for other in bits[place + 1 :]:
+            if any(
+                (near.astype(bool) & (label & (1 << other)).astype(bool)).any()
+                for near, label in zip(around, coarse, strict=True)
+            ):
+                found.append((one, other))
+    return found
+
+
+def _any_objects(rng: np.random.Generator, label: np.ndarray) -> list[int]:
+    """Bits of up to two objects of the first frame, an animal first more often than not."""
     areas = [int(cv2.countNonZero(label & (1 << b))) for b in range(ANIMAL_BITS + 1)]
     animals = [bit for bit in range(ANIMAL_BITS) if areas[bit] >= _LEAST_TO_CLICK]
     rng.shuffle(animals)
@@ -182,9 +214,9 @@ def _crop_path(
             box.moved(*far) if t in gone else (back if t >= gone.stop else box)
             for t in range(frames)
         ]
-    if way < 0.3 and objects:
+    if way < stage.following and objects:
         return _following(rng, labels, objects[0], box)
-    if way < 0.43:
+    if way < stage.following + _SHAKEN:
         return [box.moved(*rng.normal(0, 0.01 * box.width, 2)) for _ in range(frames)]
     return path
 

@@ -26,13 +26,22 @@ class TrainingClip:
 
 
 def simulate_clip(
-    seed: int, *, frames: int, width: int, height: int, step_s: float
+    seed: int,
+    *,
+    frames: int,
+    width: int,
+    height: int,
+    step_s: float,
+    animals: int | None = None,
 ) -> TrainingClip:
     """The clip that ``seed`` decides: ``frames`` pictures, ``step_s`` seconds apart.
 
-    Equal arguments give equal clips. ``width`` and ``height`` in pixels, at least 64.
+    Equal arguments give equal clips. ``width`` and ``height`` in pixels, at least 64. ``animals`` is
+    their number, 0 to 4; None leaves it to the seed.
     """
-    scene = build_wide_scene(seed, width=width, height=height, duration_s=frames * step_s)
+    scene = build_wide_scene(
+        seed, width=width, height=height, duration_s=frames * step_s, animals=animals
+    )
     labels = scene.labels
     pictures = np.empty((frames, height, width, 3), np.uint8)
     bodies = np.zeros((frames, scene.animals, height, width), bool)
