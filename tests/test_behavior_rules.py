@@ -151,6 +151,26 @@ def test_rows_without_the_animal_are_no_data_and_end_a_bout():
         assert predictions[column].is_null().to_numpy().tolist() == lost.tolist()
 
 
+def test_rest_on_both_sides_of_a_hole_in_the_recording_adds_up_to_no_freezing():
+    # Walks, rests for 0.6 s, is not filmed for a while, rests for 0.6 s, and walks.
+    seen = regular(20, 2)
+
+    def rests(t):
+        return 0.0 if 1.4 <= t < 22.6 else 10.0
+
+    apart = behavior(track(np.concatenate([seen, 22 + seen]), rests))
+    assert "freezing" not in apart
+    # The same rows without a hole are of one rest that is long enough.
+    together = behavior(track(regular(20, 4), lambda t: 0.0 if 1.4 <= t < 2.6 else 10.0))
+    assert (together == "freezing").sum() >= 12
+
+
+def test_an_animal_that_freezes_before_and_after_a_hole_freezes_twice():
+    t = np.concatenate([regular(10, 5), 3600 + regular(10, 5)])
+    found = behavior(track(t, lambda s: 0.0))
+    assert (found == "freezing").all()
+
+
 def test_an_empty_chamber_is_no_data_from_end_to_end():
     features = track(regular(10, 5), lambda t: 0.0).with_columns(
         pl.lit(None, pl.Float64).alias(name)

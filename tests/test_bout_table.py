@@ -39,9 +39,11 @@ def predictions(text: str, times: np.ndarray | None = None, **columns: Any) -> p
 def by_hand(text: str, times: np.ndarray) -> list[dict[str, Any]]:
     """Bouts, by going from row to row."""
     durations = row_durations(times)
+    hole_s = max(1.0, 1.5 * float(np.median(np.diff(times)))) if len(times) > 1 else 0.0
     bouts: list[dict[str, Any]] = []
     for row, letter in enumerate(text):
-        if not bouts or bouts[-1]["behavior"] != NAMES[letter]:
+        goes_on = row > 0 and times[row] - times[row - 1] <= hole_s
+        if not goes_on or bouts[-1]["behavior"] != NAMES[letter]:
             bouts.append(
                 {"behavior": NAMES[letter], "start_s": times[row], "duration_s": 0.0, "rows": []}
             )
@@ -157,11 +159,13 @@ def test_an_interval_that_was_not_seen_is_not_averaged() -> None:
     assert row["interval_s"] == pytest.approx(0.2)
 
 
-def test_a_hole_in_the_recording_is_no_part_of_a_bout() -> None:
+def test_a_hole_in_the_recording_ends_a_bout_and_is_no_part_of_it() -> None:
     times = np.array([0.0, 0.1, 0.2, 60.0, 60.1])
-    (bout,) = bout_table(predictions("aaaaa", times)).to_dicts()
-    assert bout["duration_s"] == pytest.approx(0.1 + 0.1 + 1.0 + 0.1 + 0.1)
-    assert (bout["start_s"], bout["stop_s"]) == (0.0, pytest.approx(60.2))
+    before, after = bout_table(predictions("aaaaa", times)).to_dicts()
+    assert (before["start_s"], before["stop_s"]) == (0.0, pytest.approx(1.2))
+    assert before["duration_s"] == pytest.approx(0.1 + 0.1 + 1.0)
+    assert (after["start_s"], after["stop_s"]) == (60.0, pytest.approx(60.2))
+    assert after["duration_s"] == pytest.approx(0.1 + 0.1)
     bins = bouts_per_bin(predictions("aaaaa", times), 30.0)
     assert np.allclose(bins["total_s"], [1.2, 0.0, 0.2])
     assert np.allclose(bins["recorded_s"], [1.2, 0.0, 0.2])

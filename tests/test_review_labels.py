@@ -246,6 +246,14 @@ def test_what_was_decided_stands_in_place_of_what_was_predicted(flags):
     assert shown[140:161] == [None] * 21
 
 
+def test_an_event_ends_at_a_hole_in_the_recording_and_another_begins_after_it():
+    times = np.concatenate([np.arange(50) / 10, 3600 + np.arange(50) / 10])
+    first, second = label_events(["a"] * 100, times)
+    assert (first.start_s, first.stop_row) == (0.0, 50)
+    assert first.stop_s == pytest.approx(5.9)  # a row stands for a second at most
+    assert (second.start_s, second.stop_row) == (3600.0, 100)
+
+
 def test_events_end_where_the_next_row_begins_and_the_only_row_is_a_moment():
     events = label_events(["a", "a", None, "b", "b"], np.array([0.0, 0.1, 0.2, 30.0, 30.1]))
     assert [(e.label, e.first_row, e.stop_row) for e in events] == [("a", 0, 2), ("b", 3, 5)]

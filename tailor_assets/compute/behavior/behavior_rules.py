@@ -40,6 +40,7 @@ from tailor_assets.compute.behavior.behavior_measures import (
 from tailor_assets.compute.behavior.behavior_thresholds import RuleThresholds
 from tailor_assets.compute.behavior.bouts import (
     TIME_TOLERANCE_S,
+    after_hole,
     bout_duration_of_rows,
     row_durations,
 )
@@ -47,7 +48,7 @@ from tailor_assets.compute.behavior.probabilities import agree_with_labels, logi
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.features.nest_features import nest_share
 
-RULES_VERSION = "1"
+RULES_VERSION = "2"
 IN_NEST, MOVING, STILL, FREEZING = range(4)
 LABELS = ("in nest", "moving", "still", "freezing")
 
@@ -99,8 +100,12 @@ class _Timeline:
     @classmethod
     def of(cls, timestamps_s: np.ndarray, found: np.ndarray) -> _Timeline:
         rows = np.flatnonzero(found)
-        stretch = np.cumsum(np.diff(rows, prepend=rows[0] - 1) > 1)
-        return cls(timestamps_s[rows], row_durations(timestamps_s)[rows], stretch)
+        hole = after_hole(timestamps_s)
+        lost = np.diff(rows, prepend=rows[0] - 1) > 1
+        durations_s = row_durations(timestamps_s)
+        # Nobody saw the animal go on resting into the hole.
+        durations_s[np.append(hole[1:], False)] = durations_s[-1]
+        return cls(timestamps_s[rows], durations_s[rows], np.cumsum(lost | hole[rows]))
 
 
 @dataclass(frozen=True)

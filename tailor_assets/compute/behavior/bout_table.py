@@ -2,8 +2,9 @@
 
 Definitions (``docs/report.md`` has them in words):
 
-- A bout is an unbroken run of rows of one label. A row stands for the time until the next one, but
-  for no hole in the recording (``bouts.row_durations``), and a bout lasts as long as its rows do.
+- A bout is an unbroken run of rows of one label, and a hole in the recording breaks it. A row stands
+  for the time until the next one, but for no hole (``bouts.row_durations``), and a bout lasts as
+  long as its rows do.
 - "No data" is no behaviour: it is counted apart and is in no share of time.
 - Where a bout crosses the border of a time bin, each bin gets the part of it that lies in it: that
   many seconds, and that fraction of one bout. So bins add up to the whole, of both.
@@ -27,6 +28,7 @@ from tailor_assets.compute.behavior.behavior_model import (
 from tailor_assets.compute.behavior.bouts import (
     NO_DATA,
     TIME_TOLERANCE_S,
+    after_hole,
     bout_edges,
     row_durations,
 )
@@ -73,14 +75,14 @@ def bout_table(predictions: pl.DataFrame) -> pl.DataFrame:
     ``behavior`` (str) and, where there are any, the columns ``probability_<label>``.
 
     Returns ``behavior``; ``start_s``, ``stop_s`` (its first row's time, and when its last row ends);
-    ``duration_s`` (less than their difference where it spans a hole in the recording);
+    ``duration_s`` (their difference);
     ``first_frame``, ``last_frame``; ``mean_probability`` (of its label, over its rows that have one;
     null where none has).
 
     Raises PermanentProblem when a column is missing or empty, or time does not increase.
     """
     times, codes, labels = _checked(predictions)
-    starts, stops = bout_edges(codes)
+    starts, stops = bout_edges(codes, after_hole(times))
     if not starts.size:
         return pl.DataFrame(schema=_BOUT_SCHEMA)
     durations = row_durations(times)
@@ -186,7 +188,7 @@ def bouts_per_bin(
     durations = row_durations(times)
     elapsed = _clock(durations)
     edges, borders = _bins(times, durations, elapsed, bin_s)
-    starts, stops = bout_edges(codes)
+    starts, stops = bout_edges(codes, after_hole(times))
     wanted = _with_all(labels, np.array(names, dtype=object)[codes[starts]])
     totals, counts = [], []
     for label in wanted:

@@ -1,5 +1,7 @@
 """Bouts: unbroken runs of one label, their durations in seconds, and their clean-up.
 
+What an animal did in a hole of the recording nobody knows, so a bout ends there.
+
 Everything here counts time, never rows, so it means the same at 3, 10 or 50 rows per second and for
 a variable frame rate. A label is a small integer code; ``NO_DATA_CODE`` is "no data".
 """
@@ -72,12 +74,28 @@ def longest_step_s(timestamps_s: np.ndarray) -> float:
     return max(LONGEST_ROW_S, 1.5 * float(np.median(forward)) if forward.size else 0.0)
 
 
-def bout_edges(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First row and one past the last row of every bout: two int64 arrays [bouts]."""
+def after_hole(timestamps_s: np.ndarray) -> np.ndarray:
+    """Whether the recording has a hole before each row: bool [n], False for the first."""
+    timestamps_s = np.asarray(timestamps_s, dtype=np.float64)
+    if timestamps_s.size == 0:
+        return np.zeros(0, dtype=bool)
+    return np.append(False, np.diff(timestamps_s) > longest_step_s(timestamps_s))
+
+
+def bout_edges(
+    codes: np.ndarray, breaks: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """First row and one past the last row of every bout: two int64 arrays [bouts].
+
+    breaks: bool [n], rows at which a bout begins even if the row before has the same code.
+    """
     codes = np.asarray(codes)
     if codes.size == 0:
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    starts = np.concatenate([[0], np.flatnonzero(codes[1:] != codes[:-1]) + 1]).astype(np.int64)
+    begins = codes[1:] != codes[:-1]
+    if breaks is not None:
+        begins = begins | breaks[1:]
+    starts = np.concatenate([[0], np.flatnonzero(begins) + 1]).astype(np.int64)
     return starts, np.append(starts[1:], codes.size).astype(np.int64)
 
 
@@ -94,9 +112,17 @@ def clean_up_bouts(
     """Apply the three steps of ``settings`` in their order. O(n log n).
 
     codes: int64 [n], ``NO_DATA_CODE`` where there is no data. timestamps_s: float64 [n].
-    Returns a new int64 [n]. "No data" is changed by ``fill_gaps_ms`` alone and never spreads.
+    Returns a new int64 [n]. "No data" is changed by ``fill_gaps_ms`` alone and never spreads, and
+    nothing spreads over a hole in the recording.
     """
+    codes = np.asarray(codes, dtype=np.int64).copy()
     durations_s = row_durations(timestamps_s)
+    for first, stop in zip(*bout_edges(np.cumsum(after_hole(timestamps_s))), strict=True):
+        codes[first:stop] = _clean_up(codes[first:stop], durations_s[first:stop], settings)
+    return codes
+
+
+def _clean_up(codes: np.ndarray, durations_s: np.ndarray, settings: BoutCleanUp) -> np.ndarray:
 
     def fill(before: int | None, code: int, after: int | None, *_: float) -> int | None:
         return before if code == NO_DATA_CODE and before == after else None
@@ -113,7 +139,6 @@ def clean_up_bouts(
                  if c is not None and c != NO_DATA_CODE]  # fmt: skip
         return max(known, key=lambda pair: pair[0])[1] if known else None
 
-    codes = np.asarray(codes, dtype=np.int64).copy()
     for limit_ms, relabel, inclusive in (
         (settings.fill_gaps_ms, fill, True),
         (settings.stitch_ms, stitch, True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tailor_assets.compute.behavior.bouts import NO_DATA, bout_edges
+from tailor_assets.compute.behavior.bouts import NO_DATA, after_hole, bout_edges
 from tailor_assets.compute.report.figure_style import (
     draw_band,
     draw_rows,
@@ -26,7 +26,7 @@ def draw_ethogram(data: ReportInput) -> Drawing:
     columns = data.columns
     durations = columns.durations_s
     rows, notes, said = [], [], []
-    begins = data.codes[bout_edges(data.codes)[0]]
+    begins = data.codes[bout_edges(data.codes, after_hole(data.times_s))[0]]
     known_s = float(durations[data.codes >= 0].sum())
     places = [*range(len(data.labels)), *([-1] if (data.codes < 0).any() else [])]
     for place in places:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tailor_assets.compute.behavior.bouts import NO_DATA, bout_edges
+from tailor_assets.compute.behavior.bouts import NO_DATA, after_hole, bout_edges
 from tailor_assets.compute.report.figure_style import INK, png_of, short
 from tailor_assets.compute.report.floor_plan import draw_floor_plan, two_maps
 from tailor_assets.compute.report.report_input import Drawing, ReportInput
@@ -89,7 +89,7 @@ def _by_behaviour(figure: Figure, panel: Axes, data: ReportInput, way: Way) -> N
     palette = np.array([data.styles[label].unit_colour for label in (*data.labels, NO_DATA)])
     way.draw(panel, palette[data.codes[way.rows]])
     x, y = data.feature("centroid_x"), data.feature("centroid_y")
-    starts, stops = bout_edges(data.codes)
+    starts, stops = bout_edges(data.codes, after_hole(data.times_s))
     elapsed = np.concatenate([[0.0], np.cumsum(data.columns.durations_s)])
     lengths = elapsed[stops] - elapsed[starts]
     longest = float(lengths.max())

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tailor_assets.compute.behavior.bouts import NO_DATA, TIME_TOLERANCE_S, row_durations
+from tailor_assets.compute.behavior.bouts import (
+    NO_DATA,
+    TIME_TOLERANCE_S,
+    after_hole,
+    row_durations,
+)
 
 # A row of no length (the only one of a video) is still a moment.
 _SHORTEST_S = 1e-3
@@ -31,16 +36,18 @@ def label_events(
 ) -> list[LabelEvent]:
     """Unbroken runs of one label, in time; rows without one (None, "no data") belong to none.
 
-    timestamps_s: float64 [n], increasing. groups: int [n]; where it changes an event ends, too.
+    timestamps_s: float64 [n], increasing; an event ends at a hole in the recording. groups: int [n];
+    where it changes an event ends, too.
     ``stop_s`` is when its last row ends, and never after the next row begins. O(n).
     """
     timestamps_s = np.asarray(timestamps_s, dtype=np.float64)
     ends = timestamps_s + np.maximum(row_durations(timestamps_s), _SHORTEST_S)
     ends[:-1] = np.minimum(ends[:-1], timestamps_s[1:])
+    stretches = np.cumsum(after_hole(timestamps_s))
     of_row = [0] * len(labels) if groups is None else [int(group) for group in groups]
     keys = [
-        None if label is None or label == NO_DATA else (label, group)
-        for label, group in zip(labels, of_row, strict=True)
+        None if label is None or label == NO_DATA else (label, group, int(stretch))
+        for label, group, stretch in zip(labels, of_row, stretches, strict=True)
     ]
     events, first = [], 0
     for row in range(1, len(keys) + 1):

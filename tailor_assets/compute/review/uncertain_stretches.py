@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from tailor_assets.compute.behavior.bouts import TIME_TOLERANCE_S, longest_step_s, row_durations
+from tailor_assets.compute.behavior.bouts import TIME_TOLERANCE_S, after_hole, row_durations
 from tailor_assets.compute.review.ranking import row_uncertainty
 
 LOW_MARGIN = 0.3
@@ -33,7 +33,7 @@ def uncertain_windows(
     uncertainty = row_uncertainty(predictions)
     unsure = np.isfinite(uncertainty) & (uncertainty > 1 - LOW_MARGIN) & ~covered
     durations_s = row_durations(times)
-    hole = np.append(False, np.diff(times) > longest_step_s(times))
+    hole = after_hole(times)
     before = np.append(False, unsure[:-1])
     starts = np.flatnonzero(unsure & (~before | hole))
     after = np.append(unsure[1:] & ~hole[1:], False)
