@@ -12,7 +12,7 @@ from resources.artifact_store import ArtifactStore, version_of
 from resources.settings import load_settings
 from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once, pictures_shown
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.partitions import partition_key, videos
+from tailor_assets.partitions import folder_names, partition_key, videos
 from tailor_assets.progress import LogProgress
 from tailor_assets.version import TAILOR_VERSION
 
@@ -156,7 +156,9 @@ class StoredResults:
             return video
         found = []
         # A key has the beginning of the name; the record has all of it.
-        for key in self._by_slug.get(_slug_of(partition_key("x", video, "")), []):
+        # Of two folders of one name the second's results have a name with more to it.
+        slugs = dict.fromkeys(_slug_of(partition_key("x", n, "")) for n in folder_names(video))
+        for key in (key for slug in slugs for key in self._by_slug.get(slug, [])):
             record = self._store.record(key, "video")
             if record and video in (
                 record.details.get("results_name"),

@@ -23,6 +23,9 @@ _NOT_IN_NAMES = ("Cc", "Cs", "Zl", "Zp")
 # Names that Windows keeps for devices, with any ending.
 _DEVICE = re.compile(r"(?i:con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 
+# What ``results_name`` adds to a name that is taken.
+_MADE_UNIQUE = re.compile(r" \([0-9a-f]{8}(-[0-9]+)?\)$")
+
 
 def slug(name: str, longest: int) -> str:
     """Letters and digits of a raw name, the rest as single dashes; ``x`` when nothing is left."""
@@ -56,6 +59,11 @@ def results_name(folder_name: str, taken: set[str], folder_id: str) -> str:
         free = f"{name} ({_id8(folder_id)}{'' if number == 1 else f'-{number}'})"
         number += 1
     return free
+
+
+def folder_names(results_name: str) -> tuple[str, ...]:
+    """What the folder of results of this name may be called: that, or what it was made unique from."""
+    return tuple(dict.fromkeys((results_name, _MADE_UNIQUE.sub("", results_name))))
 
 
 def _id8(folder_id: str) -> str:

@@ -49,6 +49,7 @@ def make_video(
     container_format: str | None = None,
     container_options: dict[str, str] | None = None,
     rotate: int = 0,
+    pixel_shape: Fraction = Fraction(1),
 ) -> Path:
     """Write a video of numbered pictures; ``pts`` in units of ``time_base`` (default 0, 1, ...)."""
     times = list(range(frames)) if pts is None else list(pts)
@@ -58,6 +59,7 @@ def make_video(
         stream = out.add_stream(codec, rate=30)
         stream.width, stream.height = size
         stream.pix_fmt = pixel_format
+        stream.codec_context.sample_aspect_ratio = pixel_shape
         stream.codec_context.time_base = time_base
         stream.codec_context.gop_size = keyframe_every
         stream.options = options if options is not None else (

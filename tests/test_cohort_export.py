@@ -24,7 +24,7 @@ from tailor_assets.compute.cohort.read_back import read_back
 from tailor_assets.compute.cohort.summary import CohortSummary
 from tailor_assets.compute.report.report_input import Drawing
 from tailor_assets.compute.results_folder import features_files
-from tailor_assets.partitions import partition_key
+from tailor_assets.partitions import partition_key, results_name
 
 TABLES = ("measures", "subjects", "groups", "comparisons", "days", "slopes", "trends",
           "trend_comparisons")  # fmt: skip
@@ -241,6 +241,9 @@ def test_the_asset_summarises_what_is_in_the_store(
     for animal in range(3):
         name = f"Maus {animal}"
         key = partition_key("lab", name, f"folder {animal}")
+        if animal == 2:  # somebody else's folder had this name before
+            name = results_name(name, {name}, f"folder {animal}")
+            assert name.startswith("Maus 2 (")
         keys.append(key)
         features, predictions = tables_of_video(moving=10 + animal)
         with store.making(key, "video") as draft:

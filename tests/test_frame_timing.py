@@ -26,6 +26,33 @@ def test_a_time_that_jumps_back_becomes_the_previous_plus_the_median_step() -> N
     assert repaired == 1
 
 
+@pytest.mark.parametrize("where", [1, 50, 190, 198])
+def test_a_time_that_jumps_ahead_moves_no_other_frame(where: int) -> None:
+    raw = np.arange(200) / 10
+    raw[where] = 5000.0
+    times, repaired = mend_timestamps(raw, TICK, None)
+    np.testing.assert_allclose(times, np.arange(200) / 10)
+    assert repaired == 1
+
+
+def test_times_in_the_order_of_decoding_are_put_in_order_even_where_frames_are_missing() -> None:
+    shown = np.delete(np.arange(200), [31, 32, 90]) / 10
+    raw = shown.copy()
+    for first in range(1, 190, 4):  # I, then P before the two frames between
+        raw[first : first + 3] = shown[[first + 2, first, first + 1]]
+    times, _ = mend_timestamps(raw, TICK, None)
+    np.testing.assert_allclose(times, shown)
+
+
+def test_a_pause_of_the_camera_is_a_pause() -> None:
+    raw = np.concatenate([np.arange(100) / 10, 3600 + np.arange(100) / 10])
+    raw[150] = raw[10]
+    times, repaired = mend_timestamps(raw, TICK, None)
+    assert times[100] == 3600.0
+    np.testing.assert_allclose(times[101:], 3600 + np.arange(1, 100) / 10)
+    assert repaired == 1
+
+
 def test_missing_and_repeated_times_are_mended() -> None:
     raw = np.arange(20) / 10
     raw[[0, 1, 7, 8, 19]] = np.nan

@@ -38,6 +38,14 @@ def data_of(seeds, columns=COLUMNS, change=None, **settings):
     return join_videos(videos)
 
 
+def test_labels_that_would_be_one_column_are_refused():
+    def spelt(seed, truth):
+        return ["in nest" if label == truth[0] else "in_nest" for label in truth]
+
+    with pytest.raises(PermanentProblem, match="'in nest' and 'in_nest' differ in their spaces"):
+        data_of(range(1), change=spelt)
+
+
 def recipe(**changes):
     return Recipe(**{"estimator": "logistic", "columns": COLUMNS, **changes})
 

@@ -50,6 +50,19 @@ def test_an_odd_video_is_measured_and_not_believed(
     assert info.size_bytes == path.stat().st_size
 
 
+@pytest.mark.parametrize(("shape", "square"), [("16/15", False), ("1/1", True), ("748/747", True)])
+def test_pixels_that_are_not_square_are_refused_and_those_that_nearly_are_taken(
+    tmp_path: Path, shape: str, square: bool
+) -> None:
+    path = tmp_path / "dv.mp4"
+    make_video(path, frames=3, pixel_shape=Fraction(shape))
+    if square:
+        assert probe_video(path)[0].width == 64
+        return
+    with pytest.raises(PermanentProblem, match=r"not square \(sample aspect ratio 16:15\).*ffmpeg"):
+        probe_video(path)
+
+
 @pytest.mark.parametrize("name", ["m3v1_truncated.mp4", "corrupted_stream.mp4"])
 def test_a_truncated_or_corrupted_video_fails_and_says_why_in_one_sentence(
     shared_data: Path, name: str

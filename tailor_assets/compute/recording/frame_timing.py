@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import numpy as np
 
 # A stream that keeps only decoding order (H.264 in AVI) shifts a timestamp by its reorder depth,
 # which H.264 and HEVC limit to 16 frames.
 MAX_REORDER_FRAMES = 16
+# Where more than this share of the timestamps spoils the order, as of two recordings in one file,
+# nobody can say which ones are wrong.
+MOST_ODD_TIMES = 0.1
 
 
 def mend_timestamps(
@@ -15,8 +20,10 @@ def mend_timestamps(
     """Make timestamps strictly increasing and start them at 0.
 
     Timestamps that are all there and only attached to the wrong neighbours (a container that
-    stores decoding order) are put in order. After that, one that is missing or does not increase
-    becomes the previous one plus the median step.
+    stores decoding order) are put in order. Of others that do not increase the fewest that spoil the
+    order are not believed, whether they jump back or ahead, as long as they are few. Each of those,
+    and one that is missing or still does not increase, becomes the previous one plus the median
+    step.
 
     Args:
         raw_s: float64 [N], seconds as the container says; NaN where it says nothing.
@@ -30,15 +37,20 @@ def mend_timestamps(
     if raw.size == 0:
         return raw.copy(), 0
     times = raw.copy()
-    order = np.argsort(times, kind="stable")
     known = times[~np.isnan(times)]
-    displaced = np.abs(order - np.arange(times.size))
-    if (
-        known.size == times.size
-        and np.unique(known).size == known.size
-        and 0 < displaced.max() <= MAX_REORDER_FRAMES
-    ):
-        times = times[order]
+    if (np.diff(known) <= 0).any():
+        believed = _in_order(times)
+        order = np.argsort(times, kind="stable")
+        displaced = np.abs(order - np.arange(times.size)).max()
+        if (
+            known.size == times.size
+            and np.unique(known).size == known.size
+            and displaced <= MAX_REORDER_FRAMES
+            and _fewer_leaps(times[order], times[believed])
+        ):
+            times = times[order]
+        elif np.count_nonzero(believed) >= (1 - MOST_ODD_TIMES) * known.size:
+            times[~believed] = np.nan
     where = np.flatnonzero(~np.isnan(times))
     step = _typical_step(np.diff(times[where]) / np.diff(where), tick_s)
     if step is None:
@@ -88,6 +100,35 @@ def is_variable_frame_rate(timestamps_s: np.ndarray, tick_s: float = 0.0) -> boo
         return True
     even = np.linspace(times[0], times[-1], times.size)
     return bool(np.any(np.abs(times - even) > 0.5 * typical + tick_s))
+
+
+def _in_order(times: np.ndarray) -> np.ndarray:
+    """Bool [N]: a longest increasing subsequence, without NaN. O(N log N)."""
+    ends: list[float] = []  # the least last value of an increasing run of each length
+    last: list[int] = []  # where that value is
+    before = np.full(times.size, -1)
+    for i, time in enumerate(times.tolist()):
+        if time != time:
+            continue
+        length = bisect_left(ends, time)
+        before[i] = last[length - 1] if length else -1
+        if length == len(ends):
+            ends.append(time)
+            last.append(i)
+        else:
+            ends[length], last[length] = time, i
+    chosen = np.zeros(times.size, bool)
+    i = last[-1] if last else -1
+    while i >= 0:
+        chosen[i] = True
+        i = int(before[i])
+    return chosen
+
+
+def _fewer_leaps(times: np.ndarray, other: np.ndarray) -> bool:
+    """Whether fewer steps of increasing ``times`` than of ``other`` are longer than its usual one."""
+    usual = 1.5 * np.median(np.diff(times))
+    return np.count_nonzero(np.diff(times) > usual) < np.count_nonzero(np.diff(other) > usual)
 
 
 def _typical_step(steps: np.ndarray, tick_s: float) -> float | None:

@@ -26,6 +26,8 @@ from tailor_assets.compute.recording.frame_timing import (
 )
 
 PROGRESS_EVERY_FRAMES = 100
+# Cameras and encoders round the shape of a pixel; what is off by more is meant so.
+_SQUARE_WITHIN = 0.02
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def probe_video(
             if progress is not None and len(pts) % PROGRESS_EVERY_FRAMES == 0:
                 progress(len(pts), expected or 0)
         refuse_damage(video)
+        _refuse_oblong_pixels(video)
         assert first_frame is not None  # refuse_damage raises where there is no frame
         orientation, width, height, pixel_format = first_frame
         rate = video.stream.average_rate or video.stream.guessed_rate
@@ -121,6 +124,19 @@ def probe_video(
             mirrored=orientation.mirrored,
             lost_or_damaged_frames=video.damaged,
         ), timestamps_s
+
+
+def _refuse_oblong_pixels(video: OpenVideo) -> None:
+    """Raise where a pixel is wider than high (DV, HDV): a centimetre would be two lengths."""
+    shape = video.stream.sample_aspect_ratio
+    if not shape or abs(float(shape) - 1) <= _SQUARE_WITHIN:
+        return
+    raise PermanentProblem(
+        f"{video.path.name} has pixels that are not square (sample aspect ratio "
+        f"{shape.numerator}:{shape.denominator}), so lengths and speeds across and down the picture "
+        "would not be the same; make them square with `ffmpeg -i INPUT -vf "
+        "scale=iw*sar:ih,setsar=1 OUTPUT.mp4`, or, where the file says so wrongly, with `-vf setsar=1`."
+    )
 
 
 def _refuse_cut_off(video: OpenVideo, duration_s: float) -> None:

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from tailor_assets.compute.behavior.behavior_model import has_animal
+from tailor_assets.compute.behavior.behavior_model import has_animal, probability_column
 from tailor_assets.compute.behavior.bouts import longest_step_s
 from tailor_assets.compute.errors import PermanentProblem
 
@@ -194,8 +194,8 @@ def stretches_of(rows: np.ndarray, timestamps_s: np.ndarray) -> np.ndarray:
 def join_videos(videos: Iterable[LabelledVideo]) -> LabelledData:
     """Put videos together, in the order of their names. Each is read when its turn comes.
 
-    Raises PermanentProblem without labelled rows, for one label only, and for more numbers than
-    memory should be asked for.
+    Raises PermanentProblem without labelled rows, for one label only, for two that are alike, and
+    for more numbers than memory should be asked for.
     """
     kept: list[LabelledVideo] = []
     size = 0
@@ -217,6 +217,7 @@ def join_videos(videos: Iterable[LabelledVideo]) -> LabelledData:
             f"have an animal, and a model tells at least two apart: label another, or say what the "
             "rest of the time is (`--rest`)."
         )
+    _refuse_alike(labels)
     code = {label: number for number, label in enumerate(labels)}
     stretches, before = [], 0
     for video in used:
@@ -233,3 +234,15 @@ def join_videos(videos: Iterable[LabelledVideo]) -> LabelledData:
         stretches=np.concatenate(stretches),
         without_data=without_data,
     )
+
+
+def _refuse_alike(labels: Sequence[str]) -> None:
+    """Raise PermanentProblem for two labels that would be one column of the predictions."""
+    by_column: dict[str, str] = {}
+    for label in labels:
+        other = by_column.setdefault(probability_column(label), label)
+        if other != label:
+            raise PermanentProblem(
+                f"The labels {other!r} and {label!r} differ in their spaces alone and cannot be told "
+                "apart in the results: write one of them as the other in the label files."
+            )
