@@ -33,6 +33,15 @@ class Origin:
     last_modified: str | None = None
 
 
+class PartUnwritable(PermanentProblem):
+    """Of a part on this disk. ``errno`` is the operating system's word for why."""
+
+    def __init__(self, sentence: str, errno: int | None) -> None:
+        """``sentence`` is for people."""
+        super().__init__(sentence)
+        self.errno = errno
+
+
 class PartialFile:
     """The bytes that are here so far and their hash. Held (``hold_partial_file``) while it lives."""
 
@@ -65,7 +74,7 @@ class PartialFile:
         return self._digest.hexdigest()
 
     def append(self, piece: bytes) -> None:
-        """Add bytes. Raises PermanentProblem where the disk is full; what is here is kept."""
+        """Add bytes. Raises PartUnwritable where the disk is full; what is here is kept."""
         with self._problems():
             left = memoryview(piece)
             while left:
@@ -111,9 +120,10 @@ class PartialFile:
         try:
             yield
         except OSError as error:
-            raise PermanentProblem(
+            raise PartUnwritable(
                 f"{self.path} cannot be written ({error.strerror}): make room or give the folder "
-                f"to this user, then run the same command again{self.goes_on}."
+                f"to this user, then run the same command again{self.goes_on}.",
+                error.errno,
             ) from None
 
     @property

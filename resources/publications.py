@@ -190,6 +190,17 @@ def _in_utc(time: datetime) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
+def forget_parked(url: str, partition_key: str, what: str) -> None:
+    """Somebody does not want it any more: it waits for nothing."""
+    table = publications_table
+    with engine_for(url).begin() as connection:
+        connection.execute(
+            sa.update(table)
+            .where(table.c.partition_key == partition_key, table.c.what == what)
+            .values(parked_at=None, problem=None, wanted_bytes=None, not_before=None)
+        )
+
+
 def _superseded(holder: str | None) -> Superseded:
     return Superseded(
         f"A newer run ({(holder or 'unknown')[:8]}) publishes this video's results, so this one leaves "

@@ -87,7 +87,7 @@ def admit(situation: Situation) -> tuple[list[Place], dict[str, str]]:
             # Who has nothing there gets one in all the same, or a thousand runs of somebody else's
             # would keep others out until nearly all of them are done. What is urgent does not wait.
             is_exempt = (queue, place.tenant) not in present or place.priority == URGENT
-            why = _held_by_pause(situation, queue, is_exempt)
+            why = _held_by_pause(situation, queue, is_exempt, nothing_to_try=not present)
             # What is less urgent, and has not started, lets it go before.
             if not why and busy.get(place.partition_key or "", LOW + 1) <= place.priority:
                 why = "another job of this video has to end first"
@@ -117,12 +117,15 @@ def admit(situation: Situation) -> tuple[list[Place], dict[str, str]]:
     return admitted, reasons
 
 
-def _held_by_pause(situation: Situation, queue: str, is_exempt: bool) -> str | None:
+def _held_by_pause(
+    situation: Situation, queue: str, is_exempt: bool, *, nothing_to_try: bool
+) -> str | None:
     held = situation.pauses.get("operator")
     if held is not None:
         return f"{held.who} has paused the queue: {held.why}"
     failures = situation.pauses.get("failures")
-    if failures is not None:
+    # What is tried now and then is one of those in Dagster's queue: where there is none, the next.
+    if failures is not None and not nothing_to_try:
         return failures.why
     heat = situation.pauses.get("heat")
     if heat is not None and queue == "gpu":

@@ -19,6 +19,7 @@ from run_queue.reconciling.missed_jobs import (
     limits_of_the_day,
     lost_videos,
     overdue_retries,
+    unstarted_runs,
     vanished_runs,
 )
 from run_queue.reconciling.missed_publications import (
@@ -41,6 +42,7 @@ def mend(look: Look, *, sweep: bool, stray_age: timedelta = timedelta(hours=1)) 
     findings: list[Callable[[Look], list[str]]] = [
         lost_videos,
         vanished_runs,
+        unstarted_runs,
         overdue_retries,
         limits_of_the_day,
         unpublished_results,

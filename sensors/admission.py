@@ -119,7 +119,8 @@ def request_for(job: JobRow, key: str) -> dg.RunRequest:
 def _unused_key(instance: dg.DagsterInstance, url: str, job: JobRow) -> str | None:
     """The run key to ask with; None where the run is there, of which the job now hears.
 
-    A tick may have died after making the run, and its key never fires again.
+    A tick may have died after making the run. If it had not been submitted either, Dagster submits
+    it when its key is asked for again; otherwise that key never fires again.
     """
     for key in job.run_keys:
         records = instance.get_run_records(dg.RunsFilter(tags={RUN_KEY_TAG: key}), limit=1)
@@ -127,8 +128,9 @@ def _unused_key(instance: dg.DagsterInstance, url: str, job: JobRow) -> str | No
             return key
         if records[0].create_timestamp >= job.accepted_at:
             run = records[0].dagster_run
-            if run.status != dg.DagsterRunStatus.NOT_STARTED:
-                register_run(url, run, queue_of(run))
+            if run.status == dg.DagsterRunStatus.NOT_STARTED:
+                return key
+            register_run(url, run, queue_of(run))
             return None
     return None
 

@@ -4,6 +4,7 @@ import dagster as dg
 
 from resources.artifact_store import ArtifactStore, version_of
 from resources.configured_drive import DriveResource
+from resources.publications import forget_parked
 from resources.video_registry import VideoRegistry
 from run_queue.usage import metered
 from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once, link
@@ -43,6 +44,7 @@ def published_frames(
         frames = store.require(key, "frames")
         if not registry.publishes_frames(row.tenant):
             context.log.info(f"{row.tenant} does not want frames/ in the Drive; nothing is sent.")
+            forget_parked(registry.database_url, key, "frames")
             return dg.MaterializeResult(metadata={"uploaded": 0, "switched off": True})
         with store.local(key, "frames") as folder:
             files = {f"frames/{path.name}": path for path in sorted(folder.glob("*.jpg"))}

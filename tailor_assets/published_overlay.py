@@ -4,6 +4,7 @@ import dagster as dg
 
 from resources.artifact_store import ArtifactStore, version_of
 from resources.configured_drive import DriveResource
+from resources.publications import forget_parked
 from resources.video_registry import VideoRegistry
 from run_queue.usage import metered
 from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once, link
@@ -45,6 +46,7 @@ def published_overlay(
             context.log.info(
                 f"{row.tenant} does not want what follows the results; nothing is sent."
             )
+            forget_parked(registry.database_url, key, "overlay")
             return dg.MaterializeResult(metadata={"uploaded": 0, "switched off": True})
         overlay, flags = store.require(key, "overlay_video"), store.require(key, "flags")
         name = overlay_name(row.results_name)

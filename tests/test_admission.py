@@ -148,6 +148,16 @@ def test_what_operators_or_the_heat_hold_back_stays_where_it_is() -> None:
     assert admitted(situation(line=line, pauses=held("heat"))) == ["job2"]
 
 
+def test_a_pause_for_failures_lets_one_job_come_where_there_is_none_to_try() -> None:
+    waiting = (place(1), place(2), place(3, "ben"))
+    come, reasons = admit(situation(*waiting, pauses=held("failures")))
+    assert [one.job_id for one in come] == ["job1"]
+    assert reasons["job2"] == reasons["job3"] == "the failures is why"
+    # One in the queue, about to be tried again, or under way is enough.
+    there = situation(*waiting, pauses=held("failures"), present=frozenset({("cpu", "carl")}))
+    assert admitted(there) == []
+
+
 def test_quotas_of_a_day_and_a_month_are_per_tenant() -> None:
     now = situation(
         place(1), place(2), place(3), place(4, "ben"), place(5, "carl"),

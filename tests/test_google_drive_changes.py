@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from drive_trees import GoogleTree, md5
+from google.auth.exceptions import RefreshError
 from google_drive_parts import BEN, fault, now, requests_since, server_of
 
 from resources.database import engine_for
 from resources.drive import DriveUnavailable, UserMustAct
+from resources.google_drive.api import GoogleApi
 from resources.google_drive.drive import GoogleDrive
 from resources.google_drive.inbox import cursors_table
 from resources.google_drive.units_spent import units_table
@@ -146,6 +148,32 @@ def test_two_folders_and_two_files_of_one_name_are_kept_apart(google: GoogleTree
     found = google.drive.video_folders("ben")
     assert [folder.name for folder in found] == ["day", "day"]
     assert sorted(len(folder.videos) for folder in found) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("error", "description"),
+    [
+        ("invalid_grant", "Invalid JWT: Token must be a short-lived token (60 minutes)."),
+        ("invalid_client", "The OAuth client was not found."),
+    ],
+    ids=["a clock that is wrong", "another client's name"],
+)
+def test_a_token_refused_for_no_fault_of_the_drive_pauses_no_tenant(
+    google: GoogleTree, monkeypatch: pytest.MonkeyPatch, error: str, description: str
+) -> None:
+    google.upload("ben", "day 1", "v.mp4", b"1")
+
+    def refused(*_: Any, **__: Any) -> Any:
+        said = {"error": error, "error_description": description}
+        raise RefreshError(f"{error}: {description}", said)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GoogleApi, "send", refused)
+        patch.setattr(GoogleApi, "call", lambda api, *_, **__: api.retried("files.list", refused))
+        with pytest.raises(DriveUnavailable, match=error):
+            google.another(Path("/nowhere")).video_folders("ben")
+    assert google.drive.tenants() == ["ben"]
+    assert len(google.drive.video_folders("ben")) == 1
 
 
 def test_a_revoked_token_pauses_that_tenant_alone_until_it_is_connected_again(

@@ -1,22 +1,29 @@
 """GoogleDrive's downloads and uploads, with a server that speaks the real protocol and misbehaves."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from drive_trees import GoogleTree, md5
+import requests
+from drive_trees import CLIENT, GoogleTree, md5
 from google_drive_parts import BEN, LARGE, a_file, fault, now, requests_since, results, server_of
 from google_drive_server.faults import Chaos
 from google_drive_server.server import DriveServer
 from google_drive_server.uploads import PIECE
 
-from resources.drive import DriveFull, DriveUnavailable
+from resources.drive import DriveFull, DriveUnavailable, UserMustAct
+from resources.google_drive.api import GoogleApi
+from resources.google_drive.tree import find_or_make_tree
+from resources.partial_file import PartialFile
 from resources.publications import Superseded, claim_publication
+from run_queue.failure_causes import kind_of
 from tailor_assets.compute.errors import PermanentProblem
 
 # ---------------------------------------------------------------------- downloads
@@ -66,9 +73,33 @@ def test_a_video_that_the_disk_has_no_room_for_is_not_begun(
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 500, 500))
     start = now(google)
-    with pytest.raises(PermanentProblem, match=r"needs 0\.0 GB, and .* left: make room"):
+    with pytest.raises(OSError, match=r"needs 0\.0 GB, and .* left: make room") as full:
         google.drive.download("ben", file.id, tmp_path / "copy")
     assert "media.get" not in requests_since(google, start)
+    # Everybody's trouble and none of the video's: it is tried again, and the queue pauses for it.
+    assert kind_of(str(full.value)) == "disk_full"
+
+
+def test_a_disk_that_fills_up_during_a_download_is_not_held_against_the_video(
+    google: GoogleTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = os.urandom(1 << 20)
+    google.upload("ben", "d", "v.mp4", content)
+    file = google.drive.video_folders("ben")[0].videos[0]
+    append, full = PartialFile.append, [True]
+
+    def fills_up(part: PartialFile, piece: bytes) -> None:
+        if part.size > 100_000 and full:
+            with part._problems():
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        append(part, piece)
+
+    monkeypatch.setattr(PartialFile, "append", fills_up)
+    with pytest.raises(OSError, match="No space left on device") as refused:
+        google.drive.download("ben", file.id, tmp_path / "copy")
+    assert kind_of(str(refused.value)) == "disk_full"
+    full.clear()
+    assert google.drive.download("ben", file.id, tmp_path / "copy") == md5(content)
 
 
 def test_a_video_replaced_during_its_download_comes_whole(
@@ -265,6 +296,61 @@ def test_a_full_drive_is_said_as_such_and_nothing_is_tried_again(
     server_of(google).people.set_limit(BEN, None)
     google.drive.publish("ben", "day 1", "x.csv", a_file(tmp_path / "out", "x", b"1"))
     assert results(google) == [("day 1/x.csv", md5(b"1"))]
+
+
+def test_a_drive_that_fills_up_during_an_upload_is_said_to_be_full(
+    google: GoogleTree, tmp_path: Path
+) -> None:
+    content = os.urandom(LARGE)
+    source = a_file(tmp_path / "out", "x", content)
+    fault(google, method="upload.put", status=403, reason="storageQuotaExceeded")
+    with pytest.raises(DriveFull, match="make room"):
+        google.drive.publish("ben", "day 1", "x.npz", source)
+    assert google.drive.publish("ben", "day 1", "x.npz", source) == md5(content)
+
+
+@pytest.mark.parametrize("how", ["trash", "delete"])
+def test_a_folder_of_all_results_that_was_thrown_away_is_asked_for_and_not_filled(
+    google: GoogleTree, tmp_path: Path, how: str
+) -> None:
+    source = a_file(tmp_path / "out", "x", b"rows")
+    people = server_of(google).people
+    getattr(people, how)(people.folder(BEN, ["tailor", "results"]))
+    with pytest.raises(
+        UserMustAct, match=r"tailor/results of ben has been removed.*tailor connect"
+    ):
+        google.drive.publish("ben", "day 1", "x.csv", source)
+    assert google.drive.tenants() == []
+    # As `tailor connect` does.
+    google.reconnect("ben")
+    account = google.accounts.get("ben")
+    tree = find_or_make_tree(google.drive._own("ben").api, None, own_only=True)
+    assert tree.results != account.results_folder_id
+    token = server_of(google).people.grant(BEN, CLIENT.id, account.scopes)
+    google.accounts.connect(replace(account, results_folder_id=tree.results), token, google.box)
+    google.drive.publish("ben", "day 1", "x.csv", source)
+    assert results(google) == [("day 1/x.csv", md5(b"rows"))]
+
+
+def test_the_key_of_an_upload_is_in_no_sentence(google: GoogleTree, tmp_path: Path) -> None:
+    source = a_file(tmp_path / "out", "x", os.urandom(LARGE))
+    fault(google, method="upload.put", cut_request_after=1 << 20)
+    send, keys = GoogleApi.send, []
+
+    def no_network(api: GoogleApi, method: str, address: str, **how: Any) -> Any:
+        if "upload_id=" in address and keys:
+            raise requests.ConnectionError(f"Max retries exceeded with url: {address}")
+        if "upload_id=" in address:
+            keys.append(address.split("upload_id=")[1].split("&")[0])
+        return send(api, method, address, **how)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GoogleApi, "send", no_network)
+        with pytest.raises(DriveUnavailable) as problem:
+            google.drive.publish("ben", "day 1", "x.npz", source)
+    assert keys
+    assert "Max retries" in str(problem.value)
+    assert keys[0][:8] not in str(problem.value)
 
 
 def test_many_files_go_in_few_batches(google: GoogleTree, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A publication that cannot be is parked with its results, and made when it can be."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -8,9 +9,10 @@ import pytest
 import sqlalchemy as sa
 from drive_trees import GoogleTree, email_of, google_tree, md5
 
+from resources.artifact_store import ArtifactStore
 from resources.database import engine_for, migrate
 from resources.google_drive.drive import GoogleDriveResource
-from resources.publications import parked_publications, publications_table
+from resources.publications import claim_publication, parked_publications, publications_table
 from resources.video_registry import VideoRegistry, VideoRow
 from run_queue.job_ledger import JobRow, to_job
 from run_queue.job_tables import jobs_table
@@ -18,6 +20,8 @@ from sensors.parked_publications import parked_publications_again
 from tailor_assets.asset_helpers import bad_input_fails_once
 from tailor_assets.partitions import videos
 from tailor_assets.publication_claim import publication
+from tailor_assets.published_frames import published_frames
+from tailor_assets.published_overlay import published_overlay
 from tailor_assets.publishing import publish_folder
 
 KEY = "ben--day-1--0a1b2c3d"
@@ -124,6 +128,34 @@ def test_results_for_a_full_drive_wait_and_go_when_there_is_room(
     assert publish(google, instance, source).status == dg.DagsterRunStatus.SUCCESS
     assert parked_publications(google.url) == []
     assert google.drive.published("ben", "day 1")["frames/000000.jpg"].md5 == md5(b"x" * 1000)
+
+
+@pytest.mark.parametrize("asset", [published_frames, published_overlay])
+def test_what_is_parked_and_not_wanted_any_more_waits_for_nothing(
+    google: GoogleTree, instance: dg.DagsterInstance, tmp_path: Path, asset: dg.AssetsDefinition
+) -> None:
+    registry = VideoRegistry(url=google.url)
+    store = ArtifactStore(root=str(tmp_path / "artifacts"))
+    with store.making(KEY, "frames") as draft:
+        draft.commit(version="v", details={})
+    what = asset.key.path[-1].removeprefix("published_")
+    fence = claim_publication(google.url, KEY, what, run_id="earlier", created_at=1.0)
+    fence.park("The Drive is full.", 1000, timedelta())
+    assert len(parked_publications(google.url)) == 1
+    registry.set_publishes_frames("ben", False)
+    done = dg.materialize(
+        [asset, *[dg.AssetSpec(key) for key in asset.dependency_keys]],
+        selection=[asset],
+        partition_key=KEY,
+        instance=instance,
+        resources={
+            "drive": GoogleDriveResource(postgres_url=google.url),
+            "registry": registry,
+            "store": store,
+        },
+    )
+    assert done.success
+    assert parked_publications(google.url) == []
 
 
 def test_results_of_a_drive_whose_token_was_withdrawn_go_when_it_is_connected_again(

@@ -36,11 +36,13 @@ from resources.video_registry import VideoRegistry, VideoRow
 from resources.worker_process import machine_mark
 from run_queue.failure import permanent_failure
 from run_queue.job_ledger import JOB_TAG, bring_back
+from run_queue.job_sync import follow_runs
 from run_queue.job_tables import JOB_STATES
 from run_queue.one_at_a_time import RECONCILER_LOCK, only_one
 from run_queue.reconciler import mend
 from run_queue.reconciling.look import Look
 from run_queue.reconciling.missed_jobs import turn_of_the_day
+from run_queue.shares import Expectations
 from sensors.reconciler import reconciler
 from tailor_assets.commands.reconcile import reconcile
 
@@ -153,6 +155,21 @@ def test_a_job_whose_run_was_deleted_is_parked_and_can_be_brought_back(
     assert job.action == f"To have it made after all: tailor queue retry {job_id[:8]}"
     assert bring_back(look.url, job_id)
     assert jobs(look.url)[job_id].state == "pending"
+    nothing_is_mended(look)
+
+
+def test_a_run_that_never_came_to_the_queue_counts_as_a_failed_attempt(look: Look) -> None:
+    run_id = add_run(look, DagsterRunStatus.NOT_STARTED)
+    job_id = add_job(look.url, "queued", run_ids=(run_id,), accepted_at=ago(seconds=5))
+    nothing_is_mended(look)  # it is on its way
+    update(look.url, "job_runs", f"run_id = '{run_id}'", queued_at=ago(minutes=5))
+    said = mend(look, sweep=False)
+    assert said == ["process_video: its run never came to the queue; it counts as failed."]
+    run = look.instance.get_run_by_id(run_id)
+    assert run is not None
+    assert run.status == DagsterRunStatus.FAILURE
+    follow_runs(look.url, look.instance, Expectations(look.url))
+    assert jobs(look.url)[job_id].state == "retrying"
     nothing_is_mended(look)
 
 

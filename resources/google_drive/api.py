@@ -65,9 +65,13 @@ class _WithoutSessions(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         if "upload_id" in record.getMessage():
-            record.msg = re.sub(r"upload_id=[^&\s\"]+", "upload_id=...", record.getMessage())
+            record.msg = _without_sessions(record.getMessage())
             record.args = ()
         return True
+
+
+def _without_sessions(text: str) -> str:
+    return re.sub(r"upload_id=[^&\s\"]+", "upload_id=...", text)
 
 
 logging.getLogger("urllib3.connectionpool").addFilter(_WithoutSessions())
@@ -167,7 +171,12 @@ class GoogleApi:
                 asked_for = answer.retry_after_s or 0.0
             except google.auth.exceptions.RefreshError as error:
                 word = _word_of(error)
-                if word in _WITHDRAWN:
+                if word in _OF_THE_APP:
+                    raise DriveUnavailable(
+                        f"Google does not know tailor's own client ({word}): whoever runs tailor has "
+                        "to put TAILOR_GOOGLE_CLIENT right."
+                    ) from None
+                if word in _WITHDRAWN and not _is_of_the_clock(error):
                     raise UserMustAct(
                         f"Google gives no access to this Drive any more ({word}): its owner has "
                         "withdrawn it, or it has expired; connect it again with `tailor connect`."
@@ -177,7 +186,8 @@ class GoogleApi:
                 reason, asked_for = f"no token: {word or 'no reason'}", 0.0
             except CONNECTION_ERRORS as error:
                 self.drop_connections()
-                reason, asked_for = f"{type(error).__name__}: {error}", 0.0
+                reason = _without_sessions(f"{type(error).__name__}: {error}")
+                asked_for = 0.0
             if pause is None or asked_for > _LONGEST_PAUSE_S:
                 break
             self._sleep(max(pause, asked_for) * _jitter())
@@ -367,15 +377,22 @@ def _what_to_do(answer: Answer) -> str:
 # Of RFC 6749 and of Google's: only the owner, or whoever runs tailor, can mend these.
 _WITHDRAWN = {
     "invalid_grant",
-    "invalid_client",
     "unauthorized_client",
-    "deleted_client",
-    "disabled_client",
     "access_denied",
     "admin_policy_enforced",
     "org_internal",
     "invalid_scope",
 }
+
+
+# These are of no Drive: the program's own name and secret are wrong.
+_OF_THE_APP = {"invalid_client", "deleted_client", "disabled_client"}
+
+
+def _is_of_the_clock(error: google.auth.exceptions.RefreshError) -> bool:
+    """Whether a service account's request was signed too early or too late by Google's clock."""
+    described = [part.get("error_description") for part in error.args if isinstance(part, Mapping)]
+    return any(str(text).startswith("Invalid JWT") for text in described)
 
 
 def _word_of(error: google.auth.exceptions.RefreshError) -> str:

@@ -5,6 +5,7 @@ has called a file complete that was not. Here a file is one request as long as n
 has arrived is kept on the disk with the revision it is of, so another process goes on with it.
 """
 
+import errno
 import shutil
 import time
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 from resources.drive import DriveUnavailable, Progress
 from resources.google_drive.api import CONNECTION_ERRORS, GoogleApi, Refused
-from resources.partial_file import Origin, PartialFile, hold_partial_file
+from resources.partial_file import Origin, PartialFile, PartUnwritable, hold_partial_file
 from resources.usage_meter import drive_meter
 from tailor_assets.compute.errors import PermanentProblem
 
@@ -38,16 +39,22 @@ class Downloader:
     def fetch(self, file_id: str, target: Path, progress: Progress | None = None) -> str:
         """Have the file at ``target``, whole; return its md5.
 
-        Raises PermanentProblem for a file that is not there any more or a disk that is too small,
-        UserMustAct for one that Google does not hand out, DriveUnavailable after several tries
-        without progress; what has arrived by then is kept.
+        Raises PermanentProblem for a file that is not there any more, UserMustAct for one that
+        Google does not hand out, OSError for a disk that is too small (that is no fault of the
+        file's, and passes), DriveUnavailable after several tries without progress; what has arrived
+        by then is kept.
         """
         self._clean_up()
         name = _part_name(self._tenant, file_id)
-        with hold_partial_file(self._folder / name, lambda: None, "md5") as part:
-            part.read()
-            about = self._fetch_all(part, file_id, progress)
-            _put(part, self._folder / name, target)
+        try:
+            with hold_partial_file(self._folder / name, lambda: None, "md5") as part:
+                part.read()
+                about = self._fetch_all(part, file_id, progress)
+                _put(part, self._folder / name, target)
+        except PartUnwritable as problem:
+            if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise OSError(problem.errno, str(problem)) from None
+            raise
         return str(about["md5Checksum"])
 
     def _fetch_all(
@@ -126,9 +133,11 @@ class Downloader:
     def _see_that_there_is_room(self, wanted: int, name: str) -> None:
         free = shutil.disk_usage(self._folder).free
         if free < wanted + _SPARE_BYTES:
-            raise PermanentProblem(
-                f"{name} needs {wanted / 1e9:.1f} GB, and {self._folder} has {free / 1e9:.1f} GB "
-                "left: make room, then run it again; what has arrived is kept."
+            raise OSError(
+                errno.ENOSPC,
+                f"No space left on the disk: {name} needs {wanted / 1e9:.1f} GB, and {self._folder} "
+                f"has {free / 1e9:.1f} GB left: make room; it is tried again, and what has arrived is "
+                "kept.",
             )
 
     def _clean_up(self) -> None:

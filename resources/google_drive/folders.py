@@ -14,6 +14,7 @@ from urllib.parse import unquote
 import sqlalchemy as sa
 
 from resources.database import engine_for, insert_for, metadata
+from resources.drive import UserMustAct
 from resources.google_drive.accounts import DriveAccount
 from resources.google_drive.api import GoogleApi, Refused
 from resources.google_drive.upload_ledger import forget_uploads
@@ -63,6 +64,30 @@ class ResultFolders:
         parent = self.made(parts[:-1])
         with _making:  # eight uploads into one new folder would each ask for an id
             return self.known(parts) or self._make(parts, parent)
+
+    def see_root(self) -> None:
+        """See that ``tailor/results`` is there, in one small request.
+
+        Raises UserMustAct where somebody has thrown it away: within the trash everything that is
+        sent would be thrown away, too.
+        """
+        try:
+            found = self._api.call(
+                "files.get",
+                fileId=self._account.results_folder_id,
+                fields="trashed",
+                supportsAllDrives=True,
+            )
+        except Refused as refused:
+            if not refused.gone:
+                raise
+            found = {"trashed": True}
+        if found.get("trashed"):
+            raise UserMustAct(
+                f"The folder tailor/results of {self._account.tenant} has been removed: put it back "
+                "from the trash, then connect the Drive again with `tailor connect`; without it "
+                "that makes a new one."
+            )
 
     def still(self, parts: Sequence[str]) -> str | None:
         """The id of a folder that was made and is where it was made, under its name, untrashed.

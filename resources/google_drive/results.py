@@ -137,7 +137,11 @@ class Results:
         self._ledger.note_arrived([upload.content])
 
     def _look_for_folders(self, contents: Mapping[Content, Path]) -> None:
-        """See that the folders are where they were made; those that are not are made anew."""
+        """See that the folders are where they were made; those that are not are made anew.
+
+        Raises UserMustAct where that in which they are has been removed.
+        """
+        self._folders.see_root()
         above = {tuple(content.relative.split("/")[:-1]) for content in contents}
         paths = {path[:length] for path in above for length in range(len(path) + 1)}
         for path in sorted(paths, key=len):

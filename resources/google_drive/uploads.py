@@ -17,7 +17,7 @@ import requests
 
 from resources.drive import DriveUnavailable, Progress
 from resources.google_drive.answers import Kind
-from resources.google_drive.api import GoogleApi, Refused
+from resources.google_drive.api import GoogleApi, Refused, raise_for
 from resources.google_drive.upload_ledger import Upload, UploadLedger
 from resources.usage_meter import drive_meter
 
@@ -121,7 +121,7 @@ class Uploader:
                     done = self._send_rest(session, stream, held, size, progress)
                 except Refused as refused:
                     if not refused.done_before:
-                        raise
+                        raise_for(refused)
                     # Another process was faster, with the same content under the same id.
                     return self._there(upload.file_id)
                 if done is not None:

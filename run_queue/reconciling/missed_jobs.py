@@ -14,7 +14,7 @@ from resources.drive import DriveMustWait
 from resources.video_registry import videos_table
 from run_queue.coordinator import queue_of
 from run_queue.job_ledger import JobRow, bring_back, register_run, to_job
-from run_queue.job_tables import UNFINISHED_STATES, job_runs_table, jobs_table
+from run_queue.job_tables import UNFINISHED_STATES, dagster_runs, job_runs_table, jobs_table
 from run_queue.reconciling.look import AT_A_TIME, SETTLED, Look, name_of, parked_publications
 
 _OVERDUE = timedelta(seconds=60)
@@ -91,6 +91,37 @@ def vanished_runs(look: Look) -> list[str]:
         for job in unfinished
         if job.run_id not in present and _park_without_run(look.url, job)
     ]
+
+
+def unstarted_runs(look: Look) -> list[str]:
+    """Unfinished jobs whose run was made and noted, but never came to Dagster's queue: failed, as
+    any other attempt that a machine's death has ended.
+
+    The daemon died in between; Dagster itself takes up such a run nowhere.
+    """
+    jobs, runs, before = jobs_table, job_runs_table, datetime.now(UTC) - _OVERDUE
+    query = (
+        sa.select(jobs)
+        .where(
+            jobs.c.state.in_(UNFINISHED_STATES),
+            sa.exists().where(runs.c.run_id == jobs.c.run_id, runs.c.queued_at <= before),
+            sa.exists().where(
+                dagster_runs.c.run_id == jobs.c.run_id, dagster_runs.c.status == "NOT_STARTED"
+            ),
+        )
+        .limit(AT_A_TIME)
+    )
+    with engine_for(look.url).begin() as connection:
+        found = [to_job(row) for row in connection.execute(query).mappings()]
+    mended = []
+    for job in found:
+        run = look.instance.get_run_by_id(job.run_id) if job.run_id is not None else None
+        if run is not None and run.status == dg.DagsterRunStatus.NOT_STARTED:
+            look.instance.report_run_failed(
+                run, "The daemon died before it had put the run into the queue."
+            )
+            mended.append(f"{name_of(job)}: its run never came to the queue; it counts as failed.")
+    return mended
 
 
 def _park_without_run(url: str, job: JobRow) -> bool:
