@@ -34,7 +34,6 @@ from tailor_assets.compute.errors import PermanentProblem
 
 _LISTEN_EVERY_S = 0.2
 _CHECKPOINT_DAYS = 14
-_PARTITION_NOTE = ".partition"
 
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
 OnProgress = Callable[[int, int], None]
@@ -261,13 +260,13 @@ def _note_partition(folder: Path, context: Context) -> None:
     """So that a partition's checkpoints can be found when its tenant leaves."""
     if context.has_partition_key:
         folder.mkdir(parents=True, exist_ok=True)
-        with write_atomically(folder / _PARTITION_NOTE) as note:
+        with write_atomically(folder / wire.PARTITION_NOTE) as note:
             note.write_text(context.partition_key)
 
 
 def remove_checkpoints_of(checkpoints: Path, partitions: Collection[str]) -> None:
     """Remove what was kept of unfinished segmentations of these partitions."""
-    for note in checkpoints.glob(f"*/{_PARTITION_NOTE}"):
+    for note in checkpoints.glob(f"*/{wire.PARTITION_NOTE}"):
         if note.read_text() in partitions:
             shutil.rmtree(note.parent, ignore_errors=True)
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from sam2_worker.file_lock import try_lock, wait_for
+from sam2_worker.request import PARTITION_NOTE
 
 _FILE = "checkpoint.pt"
 _LOCK = "lock"
@@ -79,9 +80,9 @@ class CheckpointFolder:
         return None
 
     def clear(self) -> None:
-        """Remove everything but the lock."""
+        """Remove everything but the lock, and the note of whose it is."""
         for path in self.folder.iterdir():
-            if path.name == _LOCK:
+            if path.name in (_LOCK, PARTITION_NOTE):
                 continue
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)

@@ -72,6 +72,10 @@ def _uuid(gpu: int) -> str | None:
     return text if text.startswith(("GPU-", "MIG-")) else f"GPU-{text}"
 
 
+# Said of CPU memory, of CUDA's, and by cuBLAS.
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "alloc_failed")
+
+
 @contextlib.contextmanager
 def hold_device(
     wanted: str, locks_folder: str | Path, say: Callable[[str], None]
@@ -92,5 +96,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device, or the machine, had no memory left."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    # The CPU allocator has no error class of its own.
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    # Neither the CPU's allocator nor CUDA's own calls (pinned memory, cuBLAS, a context on a card
+    # that others have filled) have an error class of their own.
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in said for words in _OUT_OF_MEMORY)

@@ -197,6 +197,10 @@ class DriftGuard:
             out[name] = self._with_refind(own, step, verdict)
         return out
 
+    def is_animal(self, name: str) -> bool:
+        """Whether an object is one; False for a nest."""
+        return self._objects[name].kind == "animal"
+
     def _strays(self, present: Mapping[str, Measured], prompted: Collection[str]) -> set[str]:
         """Animals whose mask is another's: of two on one animal, the one that came from farther."""
         strays: set[str] = set()

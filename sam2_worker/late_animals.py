@@ -37,7 +37,10 @@ class LateAnimals:
         return any(
             self._rows_since_click(other, row) <= left and _are_one(packed[name], packed[other])
             for other in self._animals
-            if other != name and other in packed and not self._known.has(other, row)
+            if other != name
+            and other in packed
+            # Masks of the same pass backwards were judged beside each other there.
+            and self._known.rows_to_first_click(other, row) is None
         )
 
     def _rows_since_click(self, name: str, row: int) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 from tailor_assets.compute.prompts import ObjectKind
 
 # Raised whenever the same request gives other masks: old checkpoints are then of no use.
-ENGINE_VERSION = "6"
+ENGINE_VERSION = "7"
 
 # Kinds of message that the worker sends through `report_custom_message`.
 PROGRESS = "progress"
@@ -26,6 +26,10 @@ DEVICE = "device"
 
 # The worker compares it with its own parent's process id, in case the parent died before it asked.
 PARENT_PID_VARIABLE = "TAILOR_WORKER_PARENT_PID"
+
+
+# In a checkpoint's folder: the partition whose it is, by which it is found when a tenant leaves.
+PARTITION_NOTE = ".partition"
 
 
 @dataclass(frozen=True)

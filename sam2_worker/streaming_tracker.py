@@ -64,6 +64,11 @@ class TrackedFrame:
     states: Mapping[str, MaskState]
 
 
+# Share of a mask from which on it is of the animal that it lies on.
+_TAKEN = 0.5
+_NOTHING = Verdict(MaskState.LOST, keep_mask=False, keep_memory=False)
+
+
 class StreamingTracker:
     """Tracks objects from their clicks through the frames it is given."""
 
@@ -368,13 +373,26 @@ class StreamingTracker:
         others = [part for i, part in enumerate(parts) if i != number]
         masks = self._together([again, *others])
         measured = measure(masks)
-        verdict = self._guard.judge(step, {name: measured[name]}, refound={name})[name]
+        # What is found on an animal that is tracked is that animal, of which it must not be taken.
+        taken = any(
+            verdicts[other].keep_mask
+            and self._guard.is_animal(other)
+            and measured[name].overlaps.get(other, 0.0) >= _TAKEN * measured[name].area
+            for other in measured
+            if other != name
+        )
+        judged = self._guard.state_dict()
+        verdict = _NOTHING
+        if not taken:
+            verdict = self._guard.judge(step, {name: measured[name]}, refound={name})[name]
         if verdict.keep_memory:
             self._measured[name], self._logits[name] = measured[name], masks.logits[0]
             if follower is not None:
                 seen = again.prediction.logits[0]
                 self._extents[name] = extent_in_view(seen, again.view, self._picture)
             return again, verdict
+        # What was looked at and refused has taught nobody anything.
+        self._guard.load_state_dict(judged)
         if follower is not None:
             follower.restore(before)
         return None

@@ -55,11 +55,13 @@ def changing_together(
 
     A changed mask of one then changes the masks of all, from that frame on; and all of those that
     are clicked first in that frame or later, whose first look may have been changed by a click
-    beside it. Objects that are not in ``changed_from`` are tracked throughout.
+    beside it. So does one that is not clicked any more. Objects that are not in ``changed_from`` are
+    tracked throughout.
     """
     changed = dict(changed_from)
     near = [name for name in companions if name in clicks]
     frames = [changed_from.get(name, 0) for name in near]
+    frames += [changed_from[n] for n in companions if n in changed_from and n not in clicks]
     known = [frame for frame in frames if frame is not None]
     if known:
         earliest = min(known)

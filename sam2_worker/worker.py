@@ -101,10 +101,11 @@ def _with_enough_memory(
     dtype = choose_dtype(request.model.precision, device.torch_device)
     compute = Compute(_BATCH.get(device.torch_device.type, 1), dtype)
     reduced: list[str] = []
-    if device.torch_device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device.torch_device)
 
     def attempt(compute: Compute, saved: dict[str, Any] | None) -> dict[str, Any]:
+        # On a card that others have filled this is the first that finds no memory.
+        if device.torch_device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device.torch_device)
         # What refers to the model ends with this function: the next may not fit beside it.
         started = time.monotonic()
         model = keeper.get(request.model, device.torch_device, compute.dtype)

@@ -112,7 +112,7 @@ def masks(
             if changed is not None:
                 known = files.enter_context(store.local(key, "masks.npz"))
                 request = replace(request, known=KnownMasks(known, changed))
-                context.log.info(describe_changes(changed))
+                context.log.info(describe_changes(changed, points))
             with gpu_time(context, registry.database_url) as gpu:
                 report = segmenter.segment(context, name, request, progress, gpu.runs_on)
         found: dict[str, dict[str, Any]] = {}
@@ -184,12 +184,17 @@ def changed_since(
     return None if all(frame == 0 for frame in changed.values()) else changed
 
 
-def describe_changes(changed: Mapping[str, int | None]) -> str:
+def describe_changes(changed: Mapping[str, int | None], points: Sequence[ObjectPrompt]) -> str:
     """For a person: what is segmented again and what is kept."""
-    parts = [
-        f"{name}: kept" if frame is None else f"{name}: again from frame {frame} of the video"
-        for name, frame in changed.items()
-    ]
+    pointed = {point.name for point in points}
+    parts = []
+    for name, frame in changed.items():
+        if name not in pointed:
+            parts.append(f"{name}: no point any more")
+        elif frame is None:
+            parts.append(f"{name}: kept")
+        else:
+            parts.append(f"{name}: again from frame {frame} of the video")
     return "masks from before are used where the points allow it (" + "; ".join(parts) + ")"
 
 

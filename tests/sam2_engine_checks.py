@@ -28,6 +28,7 @@ from sam2_engine_guard import (
     exploded_masks_are_forgotten,
     found_again,
     found_in_the_video,
+    found_on_another,
     guessed_clicks,
     held_masks,
     judged_by_the_real_guard,
@@ -38,6 +39,7 @@ from sam2_engine_interruptions import (
     ended,
     in_a_view,
     looked_ahead,
+    note_of_whose_it_is,
     stopped_again_and_again,
 )
 from sam2_engine_lab import Lab
@@ -63,6 +65,7 @@ CHECKS: dict[str, Callable[..., Any]] = {
         clicked_nest,
         evidence,
         looked_ahead,
+        note_of_whose_it_is,
         stopped_again_and_again,
         ended,
         damaged,
@@ -71,6 +74,7 @@ CHECKS: dict[str, Callable[..., Any]] = {
         held_masks,
         exploded_masks_are_forgotten,
         found_again,
+        found_on_another,
         checked,
         guessed_clicks,
         found_in_the_video,

@@ -3,6 +3,7 @@
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,48 @@ def found_again(lab: Lab) -> dict[str, Any]:
         "is_the_prompted_mask": bool(
             torch.equal(_logits(tracked[12], "mouse"), alone.masks.logits[0])
         ),
+    }
+
+
+def found_on_another(lab: Lab) -> dict[str, Any]:
+    """The mouse is lost, and looked for at 12 where the rat is: what becomes of it, and what the
+    guard has learnt from the look."""
+    clicks = {"mouse": {0: [MOUSE]}, "rat": {0: [RAT]}}
+    script = {(step, "mouse"): LOST for step in range(5, 20)} | {(12, "mouse"): WANTED}
+    guard = ScriptedGuard(script)
+    learnt: list[bool] = []
+    judge = guard.judge
+
+    def judging(*arguments: Any, **how: Any) -> Any:
+        learnt.append("mouse" in how.get("refound", ()))
+        return judge(*arguments, **how)
+
+    guard.judge = judging  # type: ignore[method-assign]
+    tracker = StreamingTracker(
+        lab.model("lively").head, in_fractions(clicks), image_size=SIDE, guard=guard
+    )
+    # Where the tracker's eyes are turned to, they see the rat again.
+    seen = tracker._together
+    tracked = []
+    for step, features in enumerate(lab.features("lively", 40)[:16]):
+
+        def together(looks: Any, step: int = step) -> Any:
+            masks = seen(looks)
+            if step != 12 or len(masks.names) < 2 or masks.names[0] != "mouse":
+                return masks
+            rat = masks.names.index("rat")
+            logits = masks.logits.clone()
+            logits[0] = logits[rat]
+            return replace(masks, logits=logits)
+
+        tracker._together = together  # type: ignore[method-assign]
+        tracked.append(tracker.track(step, whole(features), lambda *_: (0.6, 0.5)))
+    memories = {m["names"]: m for m in tracker.state()["memories"]}
+    return {
+        "states": [frame.states["mouse"].name for frame in tracked],
+        "rat": sorted({frame.states["rat"].name for frame in tracked}),
+        "clicked": sorted(memories[("mouse",)]["clicked"]),
+        "judged_as_found": any(learnt),
     }
 
 

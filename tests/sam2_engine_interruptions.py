@@ -17,9 +17,10 @@ from official_sam2_reference import HEIGHT, SIDE, WIDTH
 from sam2_engine_lab import ALL_AT_ONCE, ALL_AT_ONCE_CLICKS, Lab, StopAfter, replaced, sha256, whole
 
 from sam2_worker import mask_output, tracking_pass
+from sam2_worker.checkpoint import CheckpointFolder
 from sam2_worker.first_look import FirstLook
 from sam2_worker.image_encoder import ImageFeatures
-from sam2_worker.request import WorkerRequest
+from sam2_worker.request import PARTITION_NOTE, WorkerRequest
 from sam2_worker.stop_request import StopRequest
 from sam2_worker.streaming_tracker import StreamingTracker
 from sam2_worker.tracking_pass import Stopped
@@ -119,6 +120,16 @@ def in_a_view(lab: Lab) -> dict[str, Any]:
         share = float((masks.logits > 0).float().mean())
         judged.append(abs(share - large.mean()))
     return {"differences": differences, "scale": scale, "judged": judged}
+
+
+def note_of_whose_it_is(lab: Lab) -> bool:
+    """Whether a checkpoint's folder that has nothing of use keeps the note in it."""
+    with tempfile.TemporaryDirectory() as name:
+        note = Path(name) / PARTITION_NOTE
+        note.write_text("anna--day-1")
+        (Path(name) / "before.npz").write_bytes(b"of something else")
+        assert CheckpointFolder(name, "fingerprint").load() is None
+        return [path.name for path in Path(name).iterdir()] == [PARTITION_NOTE]
 
 
 def damaged(lab: Lab, file: str, by: str) -> dict[str, Any]:

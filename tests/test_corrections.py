@@ -38,17 +38,17 @@ def test_masks_before_the_frame_are_the_same_and_in_it_they_are_others(
     old: list[ObjectPrompt], new: list[ObjectPrompt]
 ) -> None:
     changed = first_changed_frame(old, new)
-    assert set(changed) == {p.name for p in new}
+    assert set(changed) == {p.name for p in (*old, *new)}
     for name, frame in changed.items():
         differing = [t for t in range(FRAMES) if mask(old, name, t) != mask(new, name, t)]
         assert frame == (differing[0] if differing else None)
 
 
 @given(prompts, st.randoms(use_true_random=False))
-def test_neither_the_order_of_points_nor_who_gave_them_changes_a_mask(
+def test_neither_the_order_of_points_nor_which_person_gave_them_changes_a_mask(
     given_points: list[ObjectPrompt], chance: object
 ) -> None:
-    again = [point(p.x, p.source_frame, p.name, "automatic") for p in given_points]
+    again = [point(p.x, p.source_frame, p.name, "run config") for p in given_points]
     chance.shuffle(again)  # type: ignore[attr-defined]
     assert set(first_changed_frame(given_points, again).values()) <= {None}
 
@@ -83,7 +83,7 @@ def test_a_point_added_to_one_object_leaves_the_others_as_they_are(
 def test_what_a_person_does_to_the_points_of_an_object(
     old: list[ObjectPrompt], new: list[ObjectPrompt], frame: int | None
 ) -> None:
-    assert first_changed_frame(old, new) == {"mouse": frame}
+    assert first_changed_frame(old, new)["mouse"] == frame
 
 
 def test_an_object_that_is_another_kind_of_thing_now_is_segmented_again() -> None:
@@ -91,5 +91,12 @@ def test_an_object_that_is_another_kind_of_thing_now_is_segmented_again() -> Non
     assert first_changed_frame([point(1, 4)], [as_nest]) == {"mouse": 0}
 
 
-def test_an_object_that_has_no_point_any_more_is_not_there() -> None:
-    assert first_changed_frame([point(1, 4), point(2, 0, "nest")], [point(1, 4)]) == {"mouse": None}
+def test_an_object_that_has_no_point_any_more_has_none_from_the_beginning() -> None:
+    changed = first_changed_frame([point(1, 4), point(2, 0, "nest")], [point(1, 4)])
+    assert changed == {"mouse": None, "nest": 0}
+
+
+def test_a_point_that_a_person_confirms_counts_for_more_than_before() -> None:
+    found = point(1, 4, origin="automatic")
+    assert first_changed_frame([found], [point(1, 4)]) == {"mouse": 0}
+    assert first_changed_frame([found], [found]) == {"mouse": None}

@@ -29,10 +29,16 @@ def _masks(**more: Any) -> ArtifactRecord:
 def test_a_later_point_of_one_object_keeps_everything_before_it_and_the_other_object() -> None:
     changed = changed_since(_masks(), FRAMES, "engine", [MOUSE, NEST, LATER])
     assert changed == {"mouse": 900, "nest": None}
-    assert describe_changes(changed) == (
+    assert describe_changes(changed, [MOUSE, NEST, LATER]) == (
         "masks from before are used where the points allow it "
         "(mouse: again from frame 900 of the video; nest: kept)"
     )
+
+
+def test_an_object_without_a_point_any_more_is_said_to_have_none() -> None:
+    changed = changed_since(_masks(), FRAMES, "engine", [MOUSE])
+    assert changed == {"mouse": None, "nest": 0}
+    assert "(mouse: kept; nest: no point any more)" in describe_changes(changed, [MOUSE])
 
 
 @pytest.mark.parametrize(

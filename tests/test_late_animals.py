@@ -20,21 +20,24 @@ def square(left: int) -> np.ndarray:
     return np.packbits(mask)
 
 
-@pytest.fixture
-def late(tmp_path: Path) -> LateAnimals:
-    """The rat is clicked in row 8 and was tracked backwards from there; the mouse in row 0."""
+@pytest.fixture(params=["tracked", "known"])
+def late(tmp_path: Path, request: pytest.FixtureRequest) -> LateAnimals:
+    """The rat is clicked in row 8 and was tracked backwards from there; the mouse in row 0, and its
+    masks are tracked now or, up to row 5, from an earlier time."""
     path = tmp_path / "before.npz"
-    with MaskWriter(path, objects=["rat"], height=8, width=16, segmenter="x") as writer:
+    with MaskWriter(path, objects=["rat", "mouse"], height=8, width=16, segmenter="x") as writer:
         for row in range(CLICK, -1, -1):
             writer.append_packed(
                 source_frame=CLICK - row,
                 timestamp_s=(CLICK - row) / 10,
-                packed={"rat": square(2)},
-                scores={"rat": 1.0},
-                states={"rat": MaskState.TRACKED},
+                packed={"rat": square(2), "mouse": square(2)},
+                scores={"rat": 1.0, "mouse": 1.0},
+                states={"rat": MaskState.TRACKED, "mouse": MaskState.TRACKED},
             )
     known = KnownMasks()
     known.add("rat", MaskReader(path), CLICK, reverse=True)
+    if request.param == "known":
+        known.add("mouse", MaskReader(path), 5)
     clicks = {"mouse": {0: [(0.2, 0.5)]}, "rat": {CLICK: [(0.2, 0.5)]}}
     return LateAnimals(("mouse", "rat"), forward_plan(np.arange(ROWS), clicks, {}), known)
 

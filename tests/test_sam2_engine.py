@@ -197,6 +197,11 @@ def test_sigterm_commits_what_is_done(ask: Ask, at: int) -> None:
 
 
 @pytest.mark.sam2
+def test_whose_a_checkpoint_is_stays_written_beside_it(ask: Ask) -> None:
+    assert ask("note_of_whose_it_is")
+
+
+@pytest.mark.sam2
 @pytest.mark.parametrize("by", ["removing", "cutting"])
 @pytest.mark.parametrize(
     "file", ["checkpoint.pt", "before.npz", "forward/mask_members", "forward/mask_rows"]
@@ -430,6 +435,15 @@ def test_a_lost_animal_is_prompted_where_it_was_found_until_a_person_clicks(ask:
         "30": [0, 30],
     }
     assert found["recent_after"] == []
+
+
+@pytest.mark.sam2
+def test_a_lost_animal_is_not_found_in_the_place_of_one_that_is_tracked(ask: Ask) -> None:
+    found = ask("found_on_another")
+    assert found["states"][5:16] == ["LOST"] * 11
+    assert found["rat"] == ["TRACKED"]
+    assert found["clicked"] == [0]
+    assert not found["judged_as_found"]
 
 
 @pytest.mark.sam2

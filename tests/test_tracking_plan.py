@@ -115,6 +115,11 @@ def test_tracking_begins_again_at_the_last_click_before_the_change() -> None:
         ({"mouse": 5, "rat": None, "nest": None}, {"mouse": 5, "rat": 0, "nest": None}),
         ({"mouse": None, "rat": 0, "nest": 12}, {"mouse": 0, "rat": 0, "nest": 12}),
         ({"mouse": None, "rat": None, "nest": 12}, {"mouse": None, "rat": None, "nest": 12}),
+        # The stranger had a point and has none: the animals were judged by where it was.
+        (
+            {"mouse": None, "rat": None, "nest": None, "stranger": 0},
+            {"mouse": 0, "rat": 0, "nest": None, "stranger": 0},
+        ),
         # A new object is tracked throughout, and so are those it is judged with.
         ({"rat": None, "nest": None}, {"mouse": 0, "rat": 0, "nest": None}),
     ],
