@@ -173,6 +173,12 @@ class StoredFeatures:
             return None  # no partition key: the label file is of something else
         return str(self._store.require(video, "features").details["features_version"])
 
+    def recording(self, video: str) -> str | None:
+        """The md5 of the video file."""
+        record = self._store.record(video, "video")
+        md5 = record.details.get("md5") if record else None
+        return None if md5 is None else str(md5)
+
     def schema(self, video: str) -> "pl.Schema":
         """Names and types of its columns."""
         import polars as pl

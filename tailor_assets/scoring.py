@@ -1,6 +1,7 @@
 """From features to predictions and flags of one video: plain functions the asset is made of."""
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from tailor_assets.compute.behavior.behavior_model import BehaviorModel
     from tailor_assets.compute.behavior.bouts import BoutCleanUp
 
-CODE_VERSION = "3"
+CODE_VERSION = "4"
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,11 @@ def make_predictions(
     run_id: str,
 ) -> ScoredArtifact:
     """Behaviour per frame of one video. Raises PermanentProblem for features that do not fit."""
-    from tailor_assets.compute.behavior.behavior_model import predict
+    from tailor_assets.compute.behavior.behavior_model import columns_to_read, predict
 
     features = store.require(key, "features")
-    table = store.read_table(key, "features")
+    # A table of hours has some hundred columns, of which a model looks at a few.
+    table = store.read_table(key, "features", partial(columns_to_read, model))
     predictions = predict(
         table,
         model,

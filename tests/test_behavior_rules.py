@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from benchmarks.freezing_rules import freezing_f1, outline_features
-from tailor_assets.compute.behavior.behavior_model import predict
+from tailor_assets.compute.behavior.behavior_model import columns_to_read, predict
 from tailor_assets.compute.behavior.behavior_rules import LABELS, RuleSet
 from tailor_assets.compute.behavior.behavior_thresholds import SET_BY_USER, RuleThresholds
 from tailor_assets.compute.errors import PermanentProblem
@@ -286,6 +286,25 @@ def test_probabilities_add_up_and_never_rank_the_label_second(seed):
     assert np.all(ranked[:, -1] > ranked[:, -2])
     labels = behavior(features)
     assert [LABELS[k] for k in probabilities[known].argmax(axis=1)] == labels[known].tolist()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_columns_that_are_read_for_the_rules_are_all_that_they_look_at(seed):
+    rng = np.random.default_rng(seed)
+    features = random_features(rng).with_columns(
+        solidity=pl.lit(0.9),
+        axis_major_length_cm=pl.col("axis_major_length") / 7,
+        eccentricity=pl.Series(rng.uniform(0.2, 0.9, 200)),
+        orientation_double_sin=pl.Series(rng.uniform(-1, 1, 200)),
+        orientation_double_cos=pl.Series(rng.uniform(-1, 1, 200)),
+    )
+    read = features.select(columns_to_read(RuleSet(), features.columns))
+    assert "solidity" not in read.columns
+    for model in (RuleSet(), RuleSet(species="rat")):
+        whole = predict(features, model, features_version="test")
+        assert predict(read, model, features_version="test").equals(whole)
+    looked_at = {*RuleSet().optional_columns, *RuleSet().feature_columns}
+    assert looked_at & set(features.columns) == set(read.columns) & looked_at
 
 
 def test_a_speed_far_from_every_threshold_is_sure_and_one_near_is_not():

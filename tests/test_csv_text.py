@@ -114,3 +114,27 @@ def test_the_table_itself_is_left_alone() -> None:
     table = pl.DataFrame({"v": [1 / 3]})
     text(table)
     assert table["v"][0] == 1 / 3
+
+
+def test_a_long_table_is_written_in_slices_as_it_is_in_one(tmp_path: Path) -> None:
+    rows = 20_000
+    rng = np.random.default_rng(0)
+    table = pl.DataFrame(
+        {
+            "frame": np.arange(rows),
+            "timestamp_s": np.arange(rows) / 30,
+            "speed": np.where(rng.random(rows) < 0.2, np.nan, rng.normal(size=rows)),
+            "mask_state": ["lost, or so"] * rows,
+        }
+    )
+    write_csv(table, tmp_path / "whole.csv")
+    lines = (tmp_path / "whole.csv").read_text().splitlines()
+    assert len(lines) == rows + 1
+    assert lines.count(lines[0]) == 1
+    parts = []
+    for first in range(0, rows, 777):
+        write_csv(table.slice(first, 777), tmp_path / "part.csv")
+        parts += (tmp_path / "part.csv").read_text().splitlines()[1:]
+    assert lines[1:] == parts
+    write_csv(table.clear(), tmp_path / "none.csv")
+    assert (tmp_path / "none.csv").read_text().splitlines() == lines[:1]

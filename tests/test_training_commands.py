@@ -1,6 +1,7 @@
 """`tailor train`, `evaluate` and `behavior-models`: from label files to a version in force."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -207,6 +208,30 @@ def test_label_files_of_other_videos_are_left_out_and_named(tailor, tmp_path, se
     )
     assert status == 0
     assert "1 label file(s) belong to no video with features" in " ".join(err.split())
+
+
+def test_a_recording_that_is_there_under_two_names_is_trained_with_once(tailor, tmp_path, sessions):
+    results, labels = tmp_path / "results", tmp_path / "labels"
+    shutil.copytree(sessions / "results", results)
+    shutil.copytree(sessions / "labels", labels)
+    (given,) = labels.glob("video1.*")
+    shutil.copy(given, labels / f"video1 again{given.suffix}")
+    (results / "video1 again").mkdir()
+    for path in (results / "video1").iterdir():
+        shutil.copy(path, results / "video1 again" / path.name.replace("video1", "video1 again"))
+    for name, md5 in (("video0", "a"), ("video1", "b"), ("video1 again", "b")):
+        manifest = results / name / "manifest.json"
+        said = json.loads(manifest.read_text()) if manifest.exists() else {}
+        manifest.write_text(json.dumps({**said, "video": {"md5": md5}}))
+    on = ["--labels", str(labels), "--features", str(results)]
+    status, out, err = tailor(
+        "train", "--name", "x", "--estimator", "logistic", "--no-learning-curve", on=on
+    )
+    assert status == 0
+    said = " ".join((out + err).split())
+    assert "video1 again is the same recording as video1, and its labels were left out" in said
+    training = BehaviorModels().registry().load("x", 1).description.training
+    assert training["videos"] == ["video0", "video1", "video2", "video3"]
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)

@@ -8,6 +8,7 @@ written with six significant digits, and times, which are not measured but count
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO
 
@@ -23,6 +24,7 @@ _TIME = re.compile(
 )
 # 10^22 is the greatest power of ten that a float64 holds exactly.
 _MOST_EXACT = 22
+_ROWS_AT_ONCE = 8192
 _POWERS = 10.0 ** np.arange(_MOST_EXACT + 1)
 
 
@@ -33,10 +35,12 @@ def write_csv(table: pl.DataFrame, path: str | Path | IO[bytes]) -> None:
     ``start_s``, ``nest_latency_s``, ...) are rounded to a microsecond; integers, booleans and text
     are as they are. The text of a number is the shortest that reads back as the rounded number.
     """
-    rounded = [
-        _rounded(column) if column.dtype.is_float() else column for column in table.get_columns()
-    ]
-    pl.DataFrame(rounded).write_csv(path, null_value="")
+    # In slices: the text of a day's recording is larger than its table, and is held nowhere whole.
+    with nullcontext(path) if hasattr(path, "write") else Path(path).open("wb") as stream:
+        for first in range(0, max(table.height, 1), _ROWS_AT_ONCE):
+            part = table.slice(first, _ROWS_AT_ONCE)
+            rounded = [c if not c.dtype.is_float() else _rounded(c) for c in part.get_columns()]
+            pl.DataFrame(rounded).write_csv(stream, include_header=first == 0, null_value="")
 
 
 def is_time(name: str) -> bool:

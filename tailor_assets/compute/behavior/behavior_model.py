@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -41,6 +42,10 @@ class BehaviorModel(Protocol):
         """Columns it cannot do without."""
 
     @property
+    def optional_columns(self) -> tuple[str, ...]:
+        """Columns that it looks at where they are there."""
+
+    @property
     def features_version(self) -> str | None:
         """The one version of the features it was made for; None where any will do."""
 
@@ -61,6 +66,12 @@ def is_probability(column: str) -> bool:
 def label_of_column(column: str) -> str:
     """The label of its column, as far as a column tells: a ``_`` may have been one before."""
     return column.removeprefix(_PROBABILITY).replace("_", " ")
+
+
+def columns_to_read(model: BehaviorModel, there: Sequence[str]) -> list[str]:
+    """Of the columns of a table of features, those that scoring it with ``model`` looks at."""
+    wanted = {*KEY_COLUMNS, *MASK_COLUMNS, *model.feature_columns, *model.optional_columns}
+    return [column for column in there if column in wanted]
 
 
 def has_animal(features: pl.DataFrame) -> np.ndarray:

@@ -118,6 +118,18 @@ class RuleSet:
     version: str = RULES_VERSION
     labels: tuple[str, ...] = LABELS
     feature_columns: tuple[str, ...] = ("timestamp_s", "centroid_x", "centroid_y")
+    optional_columns: tuple[str, ...] = (
+        "mask_motion",
+        "axis_major_length",
+        "axis_major_length_cm",
+        "orientation_double_sin",
+        "orientation_double_cos",
+        "eccentricity",
+        "area",
+        "nest_area",
+        "nest_overlap",
+        "distance_to_nest_px",
+    )
     features_version: str | None = None  # none in particular: it needs names, not a version
 
     def __post_init__(self) -> None:

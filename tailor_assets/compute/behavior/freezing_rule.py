@@ -64,6 +64,9 @@ class FreezingRule:
     version: str = FREEZING_RULE_VERSION
     labels: tuple[str, ...] = (NOT_FREEZING, FREEZING)
     feature_columns: tuple[str, ...] = ("timestamp_s", TURNING_COLUMN)
+    optional_columns: tuple[str, ...] = tuple(
+        sorted({c for cs in SPEED_COLUMNS.values() for c in cs})
+    )
     features_version: str | None = None  # none in particular: it needs names, not a version
 
     def __post_init__(self) -> None:

@@ -105,6 +105,10 @@ class SklearnModel:
         return self.description.feature_columns
 
     @property
+    def optional_columns(self) -> tuple[str, ...]:
+        return ()
+
+    @property
     def features_version(self) -> str | None:
         return self.description.features_version
 

@@ -31,6 +31,9 @@ class FeatureSource(Protocol):
     def version(self, video: str) -> str | None:
         """Version of its features; None where there are none."""
 
+    def recording(self, video: str) -> str | None:
+        """Checksum of the file that was filmed; None where it is not known."""
+
     def schema(self, video: str) -> pl.Schema:
         """Names and types of its columns."""
 
@@ -96,7 +99,8 @@ def gather(
 
     columns: those, or None for all that ``trainable_columns`` takes. also: columns of another model
     that is to be tested beside it; left out where some video lacks them. Videos without features
-    are left out with a warning.
+    are left out with a warning, and so are those that are one recording with another: tested with
+    what it was trained with, a model looks better than it is.
 
     Raises PermanentProblem where none has any, their versions differ, or a file is not as it should
     be.
@@ -110,6 +114,7 @@ def gather(
             f"{', ...' if len(lacking) > 3 else ''}): name the label files as the videos are named, "
             "or make their features first."
         )
+    there, doubles = _each_once(source, there)
     different = sorted({str(versions[video]) for video in there})
     if len(different) > 1:
         raise PermanentProblem(
@@ -122,14 +127,32 @@ def gather(
     wanted = chosen
     if set(also) <= common:
         wanted = (*chosen, *(name for name in also if name not in chosen))
-    warnings: tuple[str, ...] = ()
+    warnings = doubles
     if lacking:
-        warnings = (
+        warnings += (
             f"{len(lacking)} label file(s) belong to no video with features and were left out: "
             f"{', '.join(lacking)}.",
         )
     data = join_videos(_videos(source, labels, there, schemas, wanted, choice, progress))
     return Gathered(data, different[0], warnings), chosen
+
+
+def _each_once(source: FeatureSource, videos: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """The videos without those that another has the recording of, and a warning for each of these."""
+    kept: list[str] = []
+    warnings: list[str] = []
+    first: dict[str, str] = {}
+    for video in videos:
+        recording = source.recording(video)
+        other = video if recording is None else first.setdefault(recording, video)
+        if other == video:
+            kept.append(video)
+        else:
+            warnings.append(
+                f"{video} is the same recording as {other}, and its labels were left out: a model "
+                "would be tested with what it was trained with."
+            )
+    return kept, tuple(warnings)
 
 
 def _videos(
@@ -202,6 +225,14 @@ class ResultsFolders:
                 f"Beside {path} there is neither {predictions.name} nor manifest.json, which say the "
                 "features' version: keep the results folder together."
             ) from None
+
+    def recording(self, video: str) -> str | None:
+        """From the manifest beside the features, which `tailor run` does not write."""
+        try:
+            manifest = self._files[video].with_name("manifest.json")
+            return str(json.loads(manifest.read_text(encoding="utf-8"))["video"]["md5"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def schema(self, video: str) -> pl.Schema:
         """Types by name, since an empty column of a CSV could be anything."""
