@@ -178,9 +178,10 @@ def _end(url: str, held: Pause) -> None:
     if not resume(url, "failures"):
         return
     record(url, actor=_WHO, action="queue.resumed", subject="failures", details={"why": held.why})
+    since = held.since.astimezone(UTC)  # a session's times are in its own zone
     alert(
         url,
         key=f"failures:{held.since.isoformat()}:end",
         subject="The queue goes on",
-        text=f"A job was made again. The pause was since {held.since:%Y-%m-%d %H:%M} UTC: {held.why}.",
+        text=f"A job was made again. The pause was since {since:%Y-%m-%d %H:%M} UTC: {held.why}.",
     )

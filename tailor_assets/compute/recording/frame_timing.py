@@ -128,7 +128,7 @@ def _in_order(times: np.ndarray) -> np.ndarray:
 def _fewer_leaps(times: np.ndarray, other: np.ndarray) -> bool:
     """Whether fewer steps of increasing ``times`` than of ``other`` are longer than its usual one."""
     usual = 1.5 * np.median(np.diff(times))
-    return np.count_nonzero(np.diff(times) > usual) < np.count_nonzero(np.diff(other) > usual)
+    return bool(np.count_nonzero(np.diff(times) > usual) < np.count_nonzero(np.diff(other) > usual))
 
 
 def _typical_step(steps: np.ndarray, tick_s: float) -> float | None:
