@@ -38,13 +38,15 @@ class Measured:
 class Verdict:
     """What to do with a mask. ``keep_mask`` False: write an empty one; ``keep_memory`` False: the
     tracker must not look back at this frame; ``wants_refind``: look for the animal by other means
-    before the next frame; ``wants_check``: ask whether it is where the mask is."""
+    before the next frame; ``wants_check``: ask whether it is where the mask is; ``wants_parting``: see
+    whether the animals that have merged lie apart by now."""
 
     state: MaskState
     keep_mask: bool
     keep_memory: bool
     wants_refind: bool = False
     wants_check: bool = False
+    wants_parting: bool = False
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,11 @@ class DriftGuard:
             out[name] = self._with_refind(own, step, verdict)
         return out
 
+    def full_size(self, name: str) -> float | None:
+        """Of an object, as a share of the picture; None where it is not known yet."""
+        usual = self._objects[name].usual
+        return usual.full if usual.known else None
+
     def is_animal(self, name: str) -> bool:
         """Whether an object is one; False for a nest."""
         return self._objects[name].kind == "animal"
@@ -343,6 +350,9 @@ class DriftGuard:
             # One doubtful mask in between does not end a loss.
             if verdict.state is not MaskState.UNCERTAIN:
                 own.gone_since = None
+            if verdict.state is MaskState.MERGED:
+                every = max(1, round(self._settings.refind_every_s / self._dt))
+                return replace(verdict, wants_parting=step % every == 0)
             return self._with_check(own, step, verdict)
         if own.gone_since is None:
             own.gone_since = step

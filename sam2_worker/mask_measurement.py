@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+from torch.nn.functional import interpolate
 
 from sam2_worker.drift_guard import Measured
+from sam2_worker.image_encoder import ImageFeatures
 from sam2_worker.view import View
 from sam2_worker.view_follower import Extent
 
@@ -82,6 +84,20 @@ def extent_in_view(
     x0, y0 = (view.left + left * across) / picture[0], (view.top + top * down) / picture[1]
     x1, y1 = x0 + width * across / picture[0], y0 + height * down / picture[1]
     return Extent((x0, y0, x1, y1), area * across * down / (picture[0] * picture[1]))
+
+
+def looks_of(features: ImageFeatures, logits: torch.Tensor) -> np.ndarray | None:
+    """How what a mask covers looks to the network: means of its two finer feature maps on the mask.
+
+    ``logits`` [S/4, S/4] of the mask in the view that ``features`` are of. Returns float32 [C/8 + C/4];
+    None for an empty mask.
+    """
+    mask = logits > 0
+    if not bool(mask.any()):
+        return None
+    eighth = interpolate(features.eighth.float(), size=mask.shape, mode="nearest")
+    means = [level[0].float()[:, mask].mean(1) for level in (features.quarter, eighth)]
+    return np.asarray(torch.cat(means).cpu().numpy(), dtype=np.float32)
 
 
 def measure(masks: FrameMasks) -> dict[str, Measured]:

@@ -29,11 +29,13 @@ from sam2_worker.mask_measurement import (
     NO_LOGIT,
     FrameMasks,
     extent_in_view,
+    looks_of,
     measure,
     on_picture,
 )
 from sam2_worker.nest_schedule import NestSchedule
 from sam2_worker.object_memory import ObjectMemory, TrackingHead
+from sam2_worker.parting import Bodies, bodies_apart, whose
 from sam2_worker.view import View
 from sam2_worker.view_follower import Extent, ViewFollower
 from tailor_assets.compute.mask_state import MaskState
@@ -116,6 +118,7 @@ class StreamingTracker:
         self._logits: dict[str, torch.Tensor] = {}
         self._extents: dict[str, Extent | None] = {}
         self._seen: dict[str, _Seen] = {}
+        self._looks: dict[str, np.ndarray] = {}
 
     def _groups(self) -> Iterator[tuple[str, ...]]:
         alike: dict[Any, list[str]] = {}
@@ -171,7 +174,9 @@ class StreamingTracker:
                 looked.append(_Look(memory, prediction, view, clicked=False))
             else:
                 memory.forget_found()
-                looked.append(self._look_at_clicks(memory, step, look, prompted))
+                clicked = self._look_at_clicks(memory, step, look, prompted)
+                self._note_looks(clicked, look)
+                looked.append(clicked)
         masks = self._together(looked)
         verdicts = self._judge(step, looked, masks)
         masks = self._remember(step, looked, masks, verdicts, look, find)
@@ -213,6 +218,14 @@ class StreamingTracker:
         )
         view, prediction = first.see()
         return _Look(memory, prediction, view, clicked=True)
+
+    def _note_looks(self, clicked: "_Look", look: Look) -> None:
+        """Remember how an object that is followed looks where it was clicked."""
+        name = clicked.memory.names[0]
+        if name in self._followers:
+            looks = looks_of(look(clicked.view), clicked.prediction.logits[0])
+            if looks is not None:
+                self._looks[name] = looks
 
     def _prompted(self, name: str, step: float) -> Prompted | None:
         """The clicks on an object in a frame."""
@@ -293,10 +306,11 @@ class StreamingTracker:
             self._check(looked, verdicts, find)
         parts = [part for look in looked for part in self._apart(look, verdicts)]
         as_looked = len(parts) == len(looked)
+        apart = self._come_apart(step, parts, look, verdicts)
         for number, part in enumerate(parts):
             memory, name = part.memory, part.memory.names[0]
-            found = None
-            if verdicts[name].wants_refind and find is not None:
+            found = apart.get(name)
+            if found is None and verdicts[name].wants_refind and find is not None:
                 found = self._find_again(step, parts, number, look, find, verdicts)
             if found is not None:
                 parts[number], verdicts[name] = found
@@ -386,16 +400,89 @@ class StreamingTracker:
         if not taken:
             verdict = self._guard.judge(step, {name: measured[name]}, refound={name})[name]
         if verdict.keep_memory:
-            self._measured[name], self._logits[name] = measured[name], masks.logits[0]
-            if follower is not None:
-                seen = again.prediction.logits[0]
-                self._extents[name] = extent_in_view(seen, again.view, self._picture)
+            self._take({name: again}, masks, measured)
             return again, verdict
         # What was looked at and refused has taught nobody anything.
         self._guard.load_state_dict(judged)
         if follower is not None:
             follower.restore(before)
         return None
+
+    def _come_apart(
+        self,
+        step: float,
+        parts: Sequence["_Look"],
+        look: Look,
+        verdicts: Mapping[str, Verdict],
+    ) -> dict[str, tuple["_Look", Verdict]]:
+        """Animals that have merged and lie apart by now, each as it is seen there; or none of them."""
+        names = [name for name, verdict in verdicts.items() if verdict.wants_parting]
+        if len(names) < 2 or self._guard is None or not set(names) <= set(self._looks):
+            return {}
+        full = {name: size for name in names if (size := self._guard.full_size(name)) is not None}
+        if len(full) < len(names):
+            return {}
+        bodies = bodies_apart({n: self._logits[n].float().cpu().numpy() for n in names}, full)
+        if bodies is None:
+            return {}
+        views = {name: self._followers[name].state() for name in names}
+        judged = self._guard.state_dict()
+        again = self._seen_apart(step, names, bodies, parts, look)
+        if again:
+            rest = [part for part in parts if part.memory.names[0] not in again]
+            masks = self._together([*again.values(), *rest])
+            measured = measure(masks)
+            seen = {name: measured[name] for name in names}
+            found = self._guard.judge(step, seen, refound=names)
+            if all(verdict.keep_memory for verdict in found.values()):
+                self._take(again, masks, measured)
+                return {name: (again[name], found[name]) for name in names}
+        self._guard.load_state_dict(judged)
+        for name, state in views.items():
+            self._followers[name].restore(state)
+        return {}
+
+    def _seen_apart(
+        self,
+        step: float,
+        names: Sequence[str],
+        bodies: Bodies,
+        parts: Sequence["_Look"],
+        look: Look,
+    ) -> dict[str, "_Look"]:
+        """Look at each body by itself, and say whose it is; nothing where one is not seen."""
+        memories = {part.memory.names[0]: part.memory for part in parts}
+        seen = []
+        for name, point in zip(names, bodies.points, strict=True):
+            beside = [other for other in bodies.points if other != point]
+            prompted = Prompted([point], beside)
+            seen.append(self._look_at_clicks(memories[name], step, look, [prompted]))
+        looks = [looks_of(look(one.view), one.prediction.logits[0]) for one in seen]
+        known = [own for own in looks if own is not None]
+        if len(known) < len(seen):
+            return {}
+        order = whose(bodies, [self._looks[name] for name in names], known)
+        again = {
+            name: replace(seen[body], memory=memories[name])
+            for name, body in zip(names, order, strict=True)
+        }
+        for name, one in again.items():
+            self._followers[name].begin_with(one.view)
+        return again
+
+    def _take(
+        self,
+        again: Mapping[str, "_Look"],
+        masks: FrameMasks,
+        measured: Mapping[str, Measured],
+    ) -> None:
+        """Objects of which something else counts in this frame than what was seen at first."""
+        for name, one in again.items():
+            self._measured[name] = measured[name]
+            self._logits[name] = masks.logits[masks.names.index(name)]
+            if name in self._followers:
+                seen = one.prediction.logits[0]
+                self._extents[name] = extent_in_view(seen, one.view, self._picture)
 
     def _together(self, looks: Sequence["_Look"]) -> FrameMasks:
         if not looks:
@@ -438,6 +525,7 @@ class StreamingTracker:
             "seen": {name: astuple(seen) for name, seen in self._seen.items()},
             "guard": None if self._guard is None else self._guard.state_dict(),
             "schedules": {name: s.state_dict() for name, s in self._schedules.items()},
+            "looks": {name: looks.tolist() for name, looks in self._looks.items()},
             "refused": sorted(self._refused),
             "followers": {name: f.state() for name, f in self._followers.items()},
         }
@@ -452,6 +540,7 @@ class StreamingTracker:
             self._guard.load_state_dict(state["guard"])
         for name, schedule in self._schedules.items():
             schedule.load_state_dict(state["schedules"][name])
+        self._looks = {n: np.array(looks, np.float32) for n, looks in state["looks"].items()}
         self._refused = set(state["refused"])
         for name, follower in self._followers.items():
             follower.restore(state["followers"][name])

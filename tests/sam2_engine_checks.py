@@ -43,6 +43,7 @@ from sam2_engine_interruptions import (
     stopped_again_and_again,
 )
 from sam2_engine_lab import Lab
+from sam2_engine_parting import come_apart
 from sam2_engine_precision import (
     agreement,
     compiled,
@@ -75,6 +76,7 @@ CHECKS: dict[str, Callable[..., Any]] = {
         exploded_masks_are_forgotten,
         found_again,
         found_on_another,
+        come_apart,
         checked,
         guessed_clicks,
         found_in_the_video,

@@ -25,12 +25,12 @@ _NANO = PROJECT_ROOT / "resources" / "models" / "tailor_nano"
 
 
 @functools.cache
-def _model() -> VideoModel:
+def model() -> VideoModel:
     spec = ModelSpec("tailor-nano", f"{_NANO}.yaml", f"{_NANO}.safetensors")
     return VideoModel(load_model(spec, torch.device("cpu")), torch.device("cpu"), torch.float32)
 
 
-class _Frame:
+class Frame:
     """The first frame of a simulated scene."""
 
     def __init__(self, seed: int, animals: int) -> None:
@@ -45,22 +45,22 @@ class _Frame:
         def look(view: View | None) -> Any:
             self.views.append(view)
             part = self.picture if view is None else view.cut(self.picture)
-            return _model().encode([resize_to_square(part, _model().image_size)])[0]
+            return model().encode([resize_to_square(part, model().image_size)])[0]
 
         return look
 
     @torch.inference_mode()
     def see(self, kind: Any, prompted: Prompted) -> tuple[np.ndarray, float]:
         """The mask of what is clicked, and the logit that something is there."""
-        memory = ObjectMemory(("it",), _model().head)
-        follower = ViewFollower(kind, (WIDTH, HEIGHT), _model().image_size // 2)
+        memory = ObjectMemory(("it",), model().head)
+        follower = ViewFollower(kind, (WIDTH, HEIGHT), model().image_size // 2)
         first = FirstLook(
             memory,
             follower,
             self.look(),
             prompted,
             step=0.0,
-            image_size=_model().image_size,
+            image_size=model().image_size,
             picture=(WIDTH, HEIGHT),
         )
         view, prediction = first.see()
@@ -69,31 +69,31 @@ class _Frame:
         return mask, float(prediction.score_logits[0])
 
 
-def _click(mask: np.ndarray) -> tuple[float, float]:
+def place_of(mask: np.ndarray) -> tuple[float, float]:
     x, y = innermost_point(mask)
     return x / WIDTH, y / HEIGHT
 
 
-def _iou(one: np.ndarray, other: np.ndarray) -> float:
+def iou(one: np.ndarray, other: np.ndarray) -> float:
     return float((one & other).sum() / (one | other).sum())
 
 
 def clicked_beside_another(_lab: Lab, seed: int, animals: int, which: int) -> dict[str, float]:
     """IoU of an animal, told of the clicks on the others and not told."""
-    frame = _Frame(seed, animals)
+    frame = Frame(seed, animals)
     own, others = frame.animals[which], [a for i, a in enumerate(frame.animals) if i != which]
-    beside = [_click(other) for other in others if other.any()]
-    told, _ = frame.see("animal", Prompted([_click(own)], beside))
-    alone, _ = frame.see("animal", Prompted([_click(own)]))
-    return {"told": _iou(told, own), "alone": _iou(alone, own)}
+    beside = [place_of(other) for other in others if other.any()]
+    told, _ = frame.see("animal", Prompted([place_of(own)], beside))
+    alone, _ = frame.see("animal", Prompted([place_of(own)]))
+    return {"told": iou(told, own), "alone": iou(alone, own)}
 
 
 def clicked_nest(_lab: Lab, seed: int, animals: int) -> dict[str, Any]:
     """IoU of a nest, and the views that were looked at."""
-    frame = _Frame(seed, animals)
-    mask, _ = frame.see("nest", Prompted([_click(frame.nest)]))
+    frame = Frame(seed, animals)
+    mask, _ = frame.see("nest", Prompted([place_of(frame.nest)]))
     return {
-        "iou": _iou(mask, frame.nest),
+        "iou": iou(mask, frame.nest),
         "views": len(frame.views),
         "mirrored": sum(view is not None and view.mirrored for view in frame.views),
     }
@@ -101,9 +101,9 @@ def clicked_nest(_lab: Lab, seed: int, animals: int) -> dict[str, Any]:
 
 def evidence(_lab: Lab, seed: int, animals: int) -> dict[str, Any]:
     """A click on an animal in a network that denies it by half a logit, with and without evidence."""
-    frame = _Frame(seed, animals)
+    frame = Frame(seed, animals)
     own = frame.animals[0]
-    head: Any = _model().head.heads
+    head: Any = model().head.heads
     decode: Callable[..., Any] = head._model.sam_mask_decoder.forward
 
     def denying(**values: Any) -> Any:
@@ -111,11 +111,11 @@ def evidence(_lab: Lab, seed: int, animals: int) -> dict[str, Any]:
         return masks, ious, tokens, torch.full_like(score, -0.5)
 
     with replaced(head._model.sam_mask_decoder, "forward", denying):
-        without = frame.see("animal", Prompted([_click(own)]))
-        mask, logit = frame.see("animal", Prompted([_click(own)], evidence=1.0))
+        without = frame.see("animal", Prompted([place_of(own)]))
+        mask, logit = frame.see("animal", Prompted([place_of(own)], evidence=1.0))
     return {
         "without": int(without[0].sum()),
         "denied_by": without[1],
-        "iou": _iou(mask, own),
+        "iou": iou(mask, own),
         "logit": logit,
     }

@@ -447,6 +447,20 @@ def test_a_lost_animal_is_not_found_in_the_place_of_one_that_is_tracked(ask: Ask
 
 
 @pytest.mark.sam2
+@pytest.mark.parametrize("crumbs_on", ["its own", "the other"])
+def test_merged_animals_that_lie_apart_are_seen_apart_each_as_it_looks(
+    ask: Ask, crumbs_on: str
+) -> None:
+    found = ask("come_apart", crumbs_on=crumbs_on)
+    for states in found["states"].values():
+        assert states == ["TRACKED"] * 6 + ["REFOUND"] + ["TRACKED"] * 3
+    (own, other), (others, second) = found["iou"].values()
+    assert min(own, second) > 0.8
+    assert max(other, others) < 0.1
+    assert found["stopped"] < 1e-3, "a tracker that goes on from its state sees the same"
+
+
+@pytest.mark.sam2
 def test_a_tracker_is_overruled_where_an_animal_is_seen_elsewhere_only(ask: Ask) -> None:
     found = ask("checked")
     assert found["states"] == ["TRACKED"] * 12 + ["REFOUND"] + ["TRACKED"] * 3
