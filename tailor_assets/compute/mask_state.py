@@ -15,7 +15,8 @@ class MaskState(IntEnum):
     HELD = 1
     """A nest that was not looked at in this frame: its last mask, which had not moved."""
     REFOUND = 2
-    """The object had been lost; the background model found it and tracking started again here."""
+    """The object had been lost, and the background model found it; or it had merged with another, and
+    the two lie apart. Tracking started again here."""
     UNCERTAIN = 3
     """Found, but the model doubts it, or its area jumped."""
     MERGED = 4
