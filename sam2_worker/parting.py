@@ -40,7 +40,7 @@ def bodies_apart(logits: Mapping[str, np.ndarray], full: Mapping[str, float]) ->
     sizes, shares of the picture.
     """
     maps = np.stack([np.clip(own, -_SURE, _SURE) for own in logits.values()])
-    anywhere = (maps > 0).any(axis=0).astype(np.uint8)
+    anywhere = np.asarray((maps > 0).any(axis=0), dtype=np.uint8)
     _, label, stats, _ = cv2.connectedComponentsWithStats(anywhere, connectivity=8)
     shares = stats[1:, cv2.CC_STAT_AREA] / anywhere.size
     sizes = [full[name] for name in logits]
@@ -54,12 +54,12 @@ def bodies_apart(logits: Mapping[str, np.ndarray], full: Mapping[str, float]) ->
 def whose(bodies: Bodies, known: Sequence[np.ndarray], seen: Sequence[np.ndarray]) -> list[int]:
     """The body of each animal. ``known`` float [C]: how each animal looks; ``seen``: each body."""
     away = np.array([[np.linalg.norm(own - other) for other in seen] for own in known])
-    animals = range(len(known))
-    orders = sorted(permutations(animals), key=lambda order: _sum(away, order))
+    every: list[tuple[int, ...]] = list(permutations(range(len(known))))
+    orders = sorted(every, key=lambda order: _sum(away, order))
     best, second = (_sum(away, order) for order in orders[:2])
     if second - best > _TOLD_APART * second:
         return list(orders[0])
-    return list(max(orders, key=lambda order: _sum(bodies.likely, order)))
+    return list(max(every, key=lambda order: _sum(bodies.likely, order)))
 
 
 def _sum(table: np.ndarray, order: Sequence[int]) -> float:
