@@ -9,7 +9,7 @@ not.
 Plain Python: imported by both environments.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -62,7 +62,7 @@ def whose(bodies: Bodies, known: Sequence[np.ndarray], seen: Sequence[np.ndarray
     return list(max(every, key=lambda order: _sum(bodies.likely, order)))
 
 
-def _sum(table: np.ndarray, order: Sequence[int]) -> float:
+def _sum(table: np.ndarray, order: Iterable[int]) -> float:
     return float(sum(table[animal, body] for animal, body in enumerate(order)))
 
 
