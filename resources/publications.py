@@ -37,6 +37,8 @@ publications_table = sa.Table(
     sa.Column("wanted_bytes", sa.BigInteger),
     sa.Column("not_before", sa.DateTime(timezone=True)),
 )
+# Of one that waits for nothing.
+_NOT_PARKED = {"parked_at": None, "problem": None, "wanted_bytes": None, "not_before": None}
 
 
 class Superseded(PermanentProblem):
@@ -112,10 +114,7 @@ def claim_publication(
         "attempt": attempt,
         "run_id": run_id,
         "claimed_at": datetime.now(UTC),
-        "parked_at": None,
-        "problem": None,
-        "wanted_bytes": None,
-        "not_before": None,
+        **_NOT_PARKED,
     }
     with engine_for(url).begin() as connection:
         statement = insert_for(connection)(table).values(
@@ -197,7 +196,7 @@ def forget_parked(url: str, partition_key: str, what: str) -> None:
         connection.execute(
             sa.update(table)
             .where(table.c.partition_key == partition_key, table.c.what == what)
-            .values(parked_at=None, problem=None, wanted_bytes=None, not_before=None)
+            .values(_NOT_PARKED)
         )
 
 

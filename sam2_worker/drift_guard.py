@@ -230,8 +230,8 @@ class DriftGuard:
         return strays
 
     def _full(self, name: str, measured: Measured) -> float:
-        usual = self._objects[name].usual
-        return usual.full if usual.known else measured.area
+        size = self.full_size(name)
+        return measured.area if size is None else size
 
     def _has_come(self, name: str, measured: Measured) -> float:
         """How far its mask is from where it was last believed, in widths of the picture."""
@@ -346,12 +346,12 @@ class DriftGuard:
         return False
 
     def _with_refind(self, own: _Object, step: float, verdict: Verdict) -> Verdict:
+        every = max(1, round(self._settings.refind_every_s / self._dt))
         if verdict.state not in _GONE:
             # One doubtful mask in between does not end a loss.
             if verdict.state is not MaskState.UNCERTAIN:
                 own.gone_since = None
             if verdict.state is MaskState.MERGED:
-                every = max(1, round(self._settings.refind_every_s / self._dt))
                 return replace(verdict, wants_parting=step % every == 0)
             return self._with_check(own, step, verdict)
         if own.gone_since is None:
@@ -361,7 +361,6 @@ class DriftGuard:
         # A loss may begin between two frames that are written, at a click.
         gone = int(abs(step - own.gone_since))
         first = math.ceil(self._settings.refind_after_s / self._dt - 1e-9)
-        every = max(1, round(self._settings.refind_every_s / self._dt))
         wants = gone >= first and (gone - first) % every == 0
         return Verdict(verdict.state, verdict.keep_mask, verdict.keep_memory, wants)
 

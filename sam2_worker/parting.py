@@ -16,6 +16,8 @@ from itertools import permutations
 import cv2
 import numpy as np
 
+from tailor_assets.compute.mask_geometry import innermost_pixel
+
 # Of an animal's full size, what a body by itself has at least and at most.
 _LEAST, _MOST = 0.4, 1.9
 # A logit says no more than that it is sure.
@@ -67,6 +69,5 @@ def _sum(table: np.ndarray, order: Iterable[int]) -> float:
 
 
 def _innermost(body: np.ndarray) -> tuple[float, float]:
-    depth = cv2.distanceTransform(body.astype(np.uint8), cv2.DIST_L2, 3)
-    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
-    return float((column + 0.5) / body.shape[1]), float((row + 0.5) / body.shape[0])
+    row, column = innermost_pixel(body)
+    return (column + 0.5) / body.shape[1], (row + 0.5) / body.shape[0]

@@ -68,7 +68,6 @@ class TrackedFrame:
 
 # Share of a mask from which on it is of the animal that it lies on.
 _TAKEN = 0.5
-_NOTHING = Verdict(MaskState.LOST, keep_mask=False, keep_memory=False)
 
 
 class StreamingTracker:
@@ -395,15 +394,14 @@ class StreamingTracker:
             for other in measured
             if other != name
         )
-        judged = self._guard.state_dict()
-        verdict = _NOTHING
         if not taken:
+            judged = self._guard.state_dict()
             verdict = self._guard.judge(step, {name: measured[name]}, refound={name})[name]
-        if verdict.keep_memory:
-            self._take({name: again}, masks, measured)
-            return again, verdict
-        # What was looked at and refused has taught nobody anything.
-        self._guard.load_state_dict(judged)
+            if verdict.keep_memory:
+                self._take({name: again}, masks, measured)
+                return again, verdict
+            # What was looked at and refused has taught nobody anything.
+            self._guard.load_state_dict(judged)
         if follower is not None:
             follower.restore(before)
         return None

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from tailor_assets.compute.mask_geometry import innermost_pixel
 from tailor_assets.compute.prompts import ObjectKind, ObjectPrompt
 
 REAL_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -105,8 +106,7 @@ def empty_chamber(data: Path = REAL_DATA) -> Path | None:
 
 def innermost_point(mask: np.ndarray) -> tuple[float, float]:
     """The pixel (x, y) of bool [H, W] that is farthest from its edge."""
-    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
-    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    row, column = innermost_pixel(mask)
     return float(column), float(row)
 
 

@@ -148,6 +148,22 @@ class GoogleApi:
 
         return self.retried(method, attempt)
 
+    def file(self, file_id: str, fields: str) -> dict[str, Any]:
+        """These ``fields`` of a file or folder; of one that is gone, that it is ``trashed``.
+
+        To whoever wants it there, what was deleted for good is no other thing. Raises what ``call``
+        raises.
+        """
+        try:
+            found: dict[str, Any] = self.call(
+                "files.get", fileId=file_id, fields=fields, supportsAllDrives=True
+            )
+        except Refused as refused:
+            if not refused.gone:
+                raise
+            return {"trashed": True}
+        return found
+
     def retried(
         self, method: str, attempt: Callable[[], Any], calls: Callable[[], int] = lambda: 1
     ) -> Any:

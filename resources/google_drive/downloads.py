@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from resources.drive import DriveUnavailable, Progress
-from resources.google_drive.api import CONNECTION_ERRORS, GoogleApi, Refused
+from resources.google_drive.api import CONNECTION_ERRORS, GoogleApi
 from resources.partial_file import Origin, PartialFile, PartUnwritable, hold_partial_file
 from resources.usage_meter import drive_meter
 from tailor_assets.compute.errors import PermanentProblem
@@ -87,14 +87,7 @@ class Downloader:
         )
 
     def _about(self, file_id: str) -> dict[str, Any]:
-        try:
-            about: dict[str, Any] = self._api.call(
-                "files.get", fileId=file_id, fields=_FIELDS, supportsAllDrives=True
-            )
-        except Refused as refused:
-            if not refused.gone:
-                raise
-            about = {"trashed": True}
+        about = self._api.file(file_id, _FIELDS)
         if about.get("trashed"):
             raise PermanentProblem(
                 f"{about.get('name', 'The video')} is no longer in the Drive: put it back, or delete "

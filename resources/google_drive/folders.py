@@ -71,18 +71,7 @@ class ResultFolders:
         Raises UserMustAct where somebody has thrown it away: within the trash everything that is
         sent would be thrown away, too.
         """
-        try:
-            found = self._api.call(
-                "files.get",
-                fileId=self._account.results_folder_id,
-                fields="trashed",
-                supportsAllDrives=True,
-            )
-        except Refused as refused:
-            if not refused.gone:
-                raise
-            found = {"trashed": True}
-        if found.get("trashed"):
+        if self._api.file(self._account.results_folder_id, "trashed").get("trashed"):
             raise UserMustAct(
                 f"The folder tailor/results of {self._account.tenant} has been removed: put it back "
                 "from the trash, then connect the Drive again with `tailor connect`; without it "
@@ -98,14 +87,7 @@ class ResultFolders:
         if known is None:
             return None
         parent = self._account.results_folder_id if len(parts) == 1 else self.known(parts[:-1])
-        try:
-            found = self._api.call(
-                "files.get", fileId=known, fields="trashed,name,parents", supportsAllDrives=True
-            )
-        except Refused as refused:
-            if not refused.gone:
-                raise
-            found = {"trashed": True}
+        found = self._api.file(known, "trashed,name,parents")
         if found.get("trashed") or found["name"] != parts[-1] or parent not in found["parents"]:
             self.forget(parts)
             return None

@@ -127,18 +127,7 @@ class Inbox:
 
     def _see_that_the_folder_is_there(self) -> None:
         # A folder that was thrown away lists as an empty one.
-        try:
-            folder = self._api.call(
-                "files.get",
-                fileId=self._account.videos_folder_id,
-                fields="trashed",
-                supportsAllDrives=True,
-            )
-        except Refused as refused:
-            if not refused.gone:
-                raise
-            folder = {"trashed": True}
-        if folder.get("trashed"):
+        if self._api.file(self._account.videos_folder_id, "trashed").get("trashed"):
             raise _removed()
 
     def _children(self, parents: Sequence[str]) -> Iterator[dict[str, Any]]:

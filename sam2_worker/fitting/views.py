@@ -13,6 +13,7 @@ import numpy as np
 from sam2_worker.fitting.clip_shelf import ANIMAL_BITS, NEST_BIT
 from sam2_worker.fitting.cover import Cover
 from sam2_worker.fitting.recipe import Stage
+from tailor_assets.compute.mask_geometry import innermost_pixel
 
 MASK_STRIDE = 4  # the network's masks have a quarter of its input's side
 _MOST_OBJECTS = 2
@@ -318,8 +319,7 @@ def _click(rng: np.random.Generator, mask: np.ndarray, size: int) -> tuple[float
     if area < _LEAST_TO_CLICK / 2:
         return math.nan, math.nan
     if rng.random() < 0.4:  # where a person would click
-        depth = cv2.distanceTransform(mask, cv2.DIST_L2, 3)
-        row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+        row, column = innermost_pixel(mask)
     else:
         place = int(np.flatnonzero(mask)[int(rng.integers(area))])
         row, column = divmod(place, mask.shape[1])

@@ -1,4 +1,4 @@
-"""Area, box and centroid of one mask, from its pixels or from its packed bits."""
+"""Area, box, centroid and innermost pixel of one mask, from its pixels or its packed bits."""
 
 import numpy as np
 
@@ -22,6 +22,16 @@ def mask_geometry(mask: np.ndarray) -> Geometry:
     band = mask[rows[0] : rows[-1] + 1]
     columns = np.flatnonzero(band.any(axis=0))
     return _of_rows(band[:, columns[0] : columns[-1] + 1], int(rows[0]), int(columns[0]))
+
+
+def innermost_pixel(mask: np.ndarray) -> tuple[int, int]:
+    """(row, column) of the pixel of bool or uint8 [H, W] that is farthest from the mask's edge; the
+    picture's edge is none. The first pixel of an empty mask."""
+    import cv2
+
+    depth = cv2.distanceTransform(mask.astype(np.uint8, copy=False), cv2.DIST_L2, 3)
+    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    return int(row), int(column)
 
 
 def packed_geometry(packed: np.ndarray, height: int, width: int) -> Geometry:

@@ -123,6 +123,7 @@ def clean_up_bouts(
 
 
 def _clean_up(codes: np.ndarray, durations_s: np.ndarray, settings: BoutCleanUp) -> np.ndarray:
+    """Of rows without a hole between them."""
 
     def fill(before: int | None, code: int, after: int | None, *_: float) -> int | None:
         return before if code == NO_DATA_CODE and before == after else None

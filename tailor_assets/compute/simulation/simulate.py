@@ -12,11 +12,10 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.mask_geometry import mask_geometry
+from tailor_assets.compute.mask_geometry import innermost_pixel, mask_geometry
 from tailor_assets.compute.mask_writer import MaskWriter
 from tailor_assets.compute.simulation.arena import Arena, choose_arena
 from tailor_assets.compute.simulation.behavior import RodentBehavior
@@ -388,8 +387,7 @@ def _in_frame_0(point: tuple[float, float, int] | None) -> tuple[float, float] |
 
 def _point_inside(mask: np.ndarray) -> tuple[float, float]:
     """The pixel (x, y) of ``mask`` that is farthest from its edge."""
-    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
-    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    row, column = innermost_pixel(mask)
     return float(column), float(row)
 
 

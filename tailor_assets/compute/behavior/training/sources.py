@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -217,22 +217,28 @@ class ResultsFolders:
             head = pl.read_csv(predictions, n_rows=1, infer_schema=False)
             if "features_version" in head.columns and head.height:
                 return str(head["features_version"][0])
-        manifest = path.with_name("manifest.json")
-        try:
-            return str(json.loads(manifest.read_text(encoding="utf-8"))["features_version"])
-        except (OSError, ValueError, KeyError, TypeError):
+        said = self._manifest(video).get("features_version")
+        if said is None:
             raise PermanentProblem(
                 f"Beside {path} there is neither {predictions.name} nor manifest.json, which say the "
                 "features' version: keep the results folder together."
-            ) from None
+            )
+        return str(said)
 
     def recording(self, video: str) -> str | None:
         """From the manifest beside the features, which `tailor run` does not write."""
+        about = self._manifest(video).get("video")
+        md5 = about.get("md5") if isinstance(about, dict) else None
+        return None if md5 is None else str(md5)
+
+    def _manifest(self, video: str) -> dict[str, Any]:
+        """What the manifest beside the features says; nothing where there is none to be read."""
         try:
-            manifest = self._files[video].with_name("manifest.json")
-            return str(json.loads(manifest.read_text(encoding="utf-8"))["video"]["md5"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+            path = self._files[video].with_name("manifest.json")
+            said = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return said if isinstance(said, dict) else {}
 
     def schema(self, video: str) -> pl.Schema:
         """Types by name, since an empty column of a CSV could be anything."""
