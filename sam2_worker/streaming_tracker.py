@@ -8,46 +8,26 @@ are those of its ``reverse=True``, by giving the frames in reverse order
 (tests/test_sam2_engine.py holds the two side by side).
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from sam2_worker.drift_guard import DriftGuard, Measured, Verdict
-from sam2_worker.first_look import (
-    PERSONS_EVIDENCE,
-    FirstLook,
-    Look,
-    Place,
-    Prompted,
-    as_prompts,
-)
-from sam2_worker.mask_heads import Prediction
-from sam2_worker.mask_measurement import (
-    NO_LOGIT,
-    FrameMasks,
-    extent_in_view,
-    looks_of,
-    measure,
-    on_picture,
-)
+from sam2_worker.first_look import PERSONS_EVIDENCE, Look, Place, Prompted
+from sam2_worker.looker import Looker, ObjectLook
+from sam2_worker.mask_measurement import FrameMasks
 from sam2_worker.nest_schedule import NestSchedule
 from sam2_worker.object_memory import ObjectMemory, TrackingHead
-from sam2_worker.parting import Bodies, bodies_apart, whose
+from sam2_worker.second_look import Finder, SecondLook
+from sam2_worker.seen_frame import SeenFrame
 from sam2_worker.view import View
-from sam2_worker.view_follower import Extent, ViewFollower
+from sam2_worker.view_follower import ViewFollower
 from tailor_assets.compute.mask_state import MaskState
 
 # Object -> step -> clicks (x, y), fractions of the picture's width and height, all on the object.
 Clicks = Mapping[str, Mapping[float, Sequence[Place]]]
-# Asked for an animal that may be lost: the masks of the others that are not, and the one that is
-# believed to be its own (None where it is lost), each bool [h, w], a grid of the whole picture.
-# Returns (x, y) of a point inside it, in fractions of the picture's width and height, or None: no
-# animal is seen, or one is seen where it is believed.
-Finder = Callable[[Mapping[str, np.ndarray], np.ndarray | None], Place | None]
-
 # x0, y0, x1, y1 in fractions of the picture.
 Box = tuple[float, float, float, float]
 
@@ -64,10 +44,6 @@ class TrackedFrame:
     masks: FrameMasks
     held: tuple[str, ...]
     states: Mapping[str, MaskState]
-
-
-# Share of a mask from which on it is of the animal that it lies on.
-_TAKEN = 0.5
 
 
 class StreamingTracker:
@@ -102,7 +78,6 @@ class StreamingTracker:
             raise ValueError("every object needs a click")
         self._head = head
         self._clicks = clicks
-        self._image_size = image_size
         self._guard = guard
         self._schedules = dict(schedules or {})
         self._followers = dict(followers or {})
@@ -113,11 +88,9 @@ class StreamingTracker:
         self._clicks_beside = beside or {}
         self._memories = [ObjectMemory(names, head) for names in self._groups()]
         self._held: dict[str, torch.Tensor] = {}
-        self._measured: dict[str, Measured] = {}
-        self._logits: dict[str, torch.Tensor] = {}
-        self._extents: dict[str, Extent | None] = {}
         self._seen: dict[str, _Seen] = {}
-        self._looks: dict[str, np.ndarray] = {}
+        self._looker = Looker(head, self._followers, image_size=image_size, picture=picture)
+        self._again = SecondLook(self._looker, guard, self._followers, self._beside)
 
     def _groups(self) -> Iterator[tuple[str, ...]]:
         alike: dict[Any, list[str]] = {}
@@ -149,7 +122,7 @@ class StreamingTracker:
 
         ``clicked_only``: look at the objects that are clicked in this frame, and at no other.
         """
-        looked: list[_Look] = []
+        looked: list[ObjectLook] = []
         held: list[str] = []
         started: dict[View | None, torch.Tensor] = {}
         for memory in self._memories:
@@ -158,7 +131,7 @@ class StreamingTracker:
             if not prompted:
                 begun = memory.started and step >= self._starts.get(memory.names[0], step)
                 if memory.names[0] in self._refused and not clicked_only:
-                    looked.append(_Look(memory, self._nothing(memory), None, clicked=False))
+                    looked.append(self._looker.at_nothing(memory))
                     continue
                 if clicked_only or not begun:
                     continue
@@ -170,17 +143,20 @@ class StreamingTracker:
                 if view not in started:
                     started[view] = self._head.attention.start(features.top)
                 prediction = memory.predict(step, features, started[view], None)
-                looked.append(_Look(memory, prediction, view, clicked=False))
+                looked.append(ObjectLook(memory, prediction, view, clicked=False))
             else:
                 memory.forget_found()
-                clicked = self._look_at_clicks(memory, step, look, prompted)
-                self._note_looks(clicked, look)
+                clicked = self._looker.at_clicks(memory, step, look, prompted)
+                self._again.note_looks(clicked, look)
                 looked.append(clicked)
-        masks = self._together(looked)
-        verdicts = self._judge(step, looked, masks)
-        masks = self._remember(step, looked, masks, verdicts, look, find)
+        masks = self._looker.together(looked)
+        frame = SeenFrame(masks, self._followers, self._picture)
+        if self._schedules:
+            self._note_stirring(frame)
+        verdicts = self._judge(step, looked, frame)
+        masks = self._remember(step, looked, masks, frame, verdicts, look, find)
         self._hold(step, masks)
-        self._follow(verdicts)
+        self._follow(verdicts, frame)
         states = {name: verdict.state for name, verdict in verdicts.items()}
         states |= dict.fromkeys(held, MaskState.HELD)
         return TrackedFrame(masks, tuple(held), states)
@@ -188,43 +164,6 @@ class StreamingTracker:
     def _view(self, memory: ObjectMemory) -> View | None:
         follower = self._followers.get(memory.names[0])
         return None if follower is None else follower.view
-
-    def _look_at_clicks(
-        self, memory: ObjectMemory, step: float, look: Look, prompted: Sequence[Prompted]
-    ) -> "_Look":
-        """See what the clicks are on; where it is followed, in a view of the object's own size.
-
-        So the view, like the memory, follows from the click and from nothing before it.
-        """
-        follower = self._followers.get(memory.names[0])
-        if follower is None:
-            prompts = as_prompts(
-                [one.points for one in prompted],
-                None,
-                self._picture,
-                self._image_size,
-                device=self._head.no_memory.device,
-            )
-            return _Look(memory, memory.predict(step, look(None), None, prompts), None, True)
-        first = FirstLook(
-            memory,
-            follower,
-            look,
-            prompted[0],
-            step=step,
-            image_size=self._image_size,
-            picture=self._picture,
-        )
-        view, prediction = first.see()
-        return _Look(memory, prediction, view, clicked=True)
-
-    def _note_looks(self, clicked: "_Look", look: Look) -> None:
-        """Remember how an object that is followed looks where it was clicked."""
-        name = clicked.memory.names[0]
-        if name in self._followers:
-            looks = looks_of(look(clicked.view), clicked.prediction.logits[0])
-            if looks is not None:
-                self._looks[name] = looks
 
     def _prompted(self, name: str, step: float) -> Prompted | None:
         """The clicks on an object in a frame."""
@@ -237,23 +176,12 @@ class StreamingTracker:
     def _beside(self, name: str, step: float) -> Sequence[Place]:
         return self._clicks_beside.get(name, {}).get(step, ())
 
-    def _nothing(self, memory: ObjectMemory) -> Prediction:
-        """What is seen of an object of which nothing is known."""
-        count, side = len(memory.names), self._image_size // 4
-        known = self._head.no_memory
-        return Prediction(
-            known.new_full((count, side, side), NO_LOGIT),
-            known.new_full((count, 1), NO_LOGIT),
-            known.new_zeros((count, known.shape[-1])),
-            known.new_zeros(count),
-        )
-
-    def _follow(self, verdicts: Mapping[str, Verdict]) -> None:
+    def _follow(self, verdicts: Mapping[str, Verdict], frame: SeenFrame) -> None:
         """Move the views for the next frame."""
         for name, follower in self._followers.items():
             if name in verdicts:
                 kept = verdicts[name].keep_mask
-                follower.seen(self._extents.get(name) if kept else None)
+                follower.seen(frame.extents.get(name) if kept else None)
 
     def _wanted(self, name: str, step: float) -> bool:
         schedule = self._schedules.get(name)
@@ -268,31 +196,27 @@ class StreamingTracker:
             if other_name not in self._schedules
         )
 
+    def _note_stirring(self, frame: SeenFrame) -> None:
+        for name, measured in frame.measured.items():
+            before = self._seen.pop(name, None)
+            if measured.box is not None:
+                self._seen[name] = _Seen.after(before, measured, frame.side)
+
     def _judge(
-        self, step: float, looked: Sequence["_Look"], masks: FrameMasks
+        self, step: float, looked: Sequence[ObjectLook], frame: SeenFrame
     ) -> dict[str, Verdict]:
-        if self._guard is not None or self._schedules or self._followers:
-            self._measured = measure(masks)
-            self._logits = dict(zip(masks.names, masks.logits, strict=True))
-            self._extents = {
-                name: extent_in_view(logits, view, self._picture)
-                for name, logits, view in zip(masks.names, masks.in_views, masks.views, strict=True)
-                if name in self._followers
-            }
-            for name, measured in self._measured.items():
-                before = self._seen.pop(name, None)
-                if measured.box is not None:
-                    self._seen[name] = _Seen.after(before, measured, masks.logits.shape[-1])
-        if self._guard is None or not masks.names:
-            return {name: Verdict(MaskState.TRACKED, True, True) for name in masks.names}
+        names = [name for look in looked for name in look.memory.names]
+        if self._guard is None or not names:
+            return {name: Verdict(MaskState.TRACKED, True, True) for name in names}
         clicked = {name for look in looked if look.clicked for name in look.memory.names}
-        return self._guard.judge(step, self._measured, clicked=clicked)
+        return self._guard.judge(step, frame.measured, clicked=clicked)
 
     def _remember(
         self,
         step: float,
-        looked: Sequence["_Look"],
+        looked: Sequence[ObjectLook],
         masks: FrameMasks,
+        frame: SeenFrame,
         verdicts: dict[str, Verdict],
         look: Look,
         find: Finder | None,
@@ -302,15 +226,15 @@ class StreamingTracker:
         They are ``masks``, those of ``looked``, unless an object goes its own way or is found.
         """
         if find is not None:
-            self._check(looked, verdicts, find)
-        parts = [part for look in looked for part in self._apart(look, verdicts)]
+            self._again.check(looked, verdicts, frame, find)
+        parts = [part for one in looked for part in self._apart(one, verdicts)]
         as_looked = len(parts) == len(looked)
-        apart = self._come_apart(step, parts, look, verdicts)
+        apart = self._again.at_merged(step, parts, look, verdicts, frame)
         for number, part in enumerate(parts):
             memory, name = part.memory, part.memory.names[0]
             found = apart.get(name)
             if found is None and verdicts[name].wants_refind and find is not None:
-                found = self._find_again(step, parts, number, look, find, verdicts)
+                found = self._again.at_lost(step, parts, number, look, find, verdicts, frame)
             if found is not None:
                 parts[number], verdicts[name] = found
                 as_looked = False
@@ -325,182 +249,20 @@ class StreamingTracker:
                 self._refused.add(name)
             memory.tick()
         # Joining them once more would wait for the GPU once more.
-        return masks if as_looked else self._together(parts)
+        return masks if as_looked else self._looker.together(parts)
 
-    def _check(self, looked: Sequence["_Look"], verdicts: dict[str, Verdict], find: Finder) -> None:
-        """Where an animal is seen elsewhere and none where the mask is, have it looked for there."""
-        for look in looked:
-            for name in look.memory.names:
-                verdict = verdicts[name]
-                if look.clicked or not verdict.wants_check:
-                    continue
-                if find(self._others(name, verdicts), self._own(name, verdicts)) is not None:
-                    verdicts[name] = replace(verdict, wants_refind=True)
-
-    def _others(self, name: str, verdicts: Mapping[str, Verdict]) -> dict[str, np.ndarray]:
-        """Where the other objects are."""
-        masks = {other: self._own(other, verdicts) for other in self._measured if other != name}
-        return {other: mask for other, mask in masks.items() if mask is not None}
-
-    def _own(self, name: str, verdicts: Mapping[str, Verdict]) -> np.ndarray | None:
-        """Where an object is; None where it is lost."""
-        if not verdicts[name].keep_mask or self._measured[name].centroid is None:
-            return None
-        return (self._logits[name] > 0).cpu().numpy()
-
-    def _apart(self, look: "_Look", verdicts: Mapping[str, Verdict]) -> list["_Look"]:
+    def _apart(self, look: ObjectLook, verdicts: Mapping[str, Verdict]) -> list[ObjectLook]:
         """Objects that go on together, and those that from this frame on have a past of their own."""
         parts = []
-        memory, prediction = look.memory, look.prediction
-        for name in memory.names:
+        for name in look.memory.names:
             verdict = verdicts[name]
-            if len(memory.names) == 1 or not (verdict.wants_refind or not verdict.keep_memory):
+            goes_on = verdict.keep_memory and not verdict.wants_refind
+            if goes_on or len(look.memory.names) == 1:
                 continue
-            row = memory.names.index(name)
-            rest = [i for i in range(len(memory.names)) if i != row]
-            alone = memory.split(name)
-            self._memories.append(alone)
-            parts.append(_Look(alone, _rows(prediction, [row]), look.view, look.clicked))
-            prediction = _rows(prediction, rest)
-        return [*parts, _Look(memory, prediction, look.view, look.clicked)]
-
-    def _find_again(
-        self,
-        step: float,
-        parts: Sequence["_Look"],
-        number: int,
-        look: Look,
-        find: Finder,
-        verdicts: Mapping[str, Verdict],
-    ) -> tuple["_Look", Verdict] | None:
-        assert self._guard is not None
-        memory = parts[number].memory
-        name = memory.names[0]
-        point = find(self._others(name, verdicts), self._own(name, verdicts))
-        if point is None:
-            return None
-        follower = self._followers.get(name)
-        before = {} if follower is None else follower.state()
-        prompted = Prompted([point], self._beside(name, step))
-        again = self._look_at_clicks(memory, step, look, [prompted])
-        others = [part for i, part in enumerate(parts) if i != number]
-        masks = self._together([again, *others])
-        measured = measure(masks)
-        # What is found on an animal that is tracked is that animal, of which it must not be taken.
-        taken = any(
-            verdicts[other].keep_mask
-            and self._guard.is_animal(other)
-            and measured[name].overlaps.get(other, 0.0) >= _TAKEN * measured[name].area
-            for other in measured
-            if other != name
-        )
-        if not taken:
-            judged = self._guard.state_dict()
-            verdict = self._guard.judge(step, {name: measured[name]}, refound={name})[name]
-            if verdict.keep_memory:
-                self._take({name: again}, masks, measured)
-                return again, verdict
-            # What was looked at and refused has taught nobody anything.
-            self._guard.load_state_dict(judged)
-        if follower is not None:
-            follower.restore(before)
-        return None
-
-    def _come_apart(
-        self,
-        step: float,
-        parts: Sequence["_Look"],
-        look: Look,
-        verdicts: Mapping[str, Verdict],
-    ) -> dict[str, tuple["_Look", Verdict]]:
-        """Animals that have merged and lie apart by now, each as it is seen there; or none of them."""
-        names = [name for name, verdict in verdicts.items() if verdict.wants_parting]
-        if len(names) < 2 or self._guard is None or not set(names) <= set(self._looks):
-            return {}
-        full = {name: size for name in names if (size := self._guard.full_size(name)) is not None}
-        if len(full) < len(names):
-            return {}
-        bodies = bodies_apart({n: self._logits[n].float().cpu().numpy() for n in names}, full)
-        if bodies is None:
-            return {}
-        views = {name: self._followers[name].state() for name in names}
-        judged = self._guard.state_dict()
-        again = self._seen_apart(step, names, bodies, parts, look)
-        if again:
-            rest = [part for part in parts if part.memory.names[0] not in again]
-            masks = self._together([*again.values(), *rest])
-            measured = measure(masks)
-            seen = {name: measured[name] for name in names}
-            found = self._guard.judge(step, seen, refound=names)
-            if all(verdict.keep_memory for verdict in found.values()):
-                self._take(again, masks, measured)
-                return {name: (again[name], found[name]) for name in names}
-        self._guard.load_state_dict(judged)
-        for name, state in views.items():
-            self._followers[name].restore(state)
-        return {}
-
-    def _seen_apart(
-        self,
-        step: float,
-        names: Sequence[str],
-        bodies: Bodies,
-        parts: Sequence["_Look"],
-        look: Look,
-    ) -> dict[str, "_Look"]:
-        """Look at each body by itself, and say whose it is; nothing where one is not seen."""
-        memories = {part.memory.names[0]: part.memory for part in parts}
-        seen = []
-        for name, point in zip(names, bodies.points, strict=True):
-            beside = [other for other in bodies.points if other != point]
-            prompted = Prompted([point], beside)
-            seen.append(self._look_at_clicks(memories[name], step, look, [prompted]))
-        looks = [looks_of(look(one.view), one.prediction.logits[0]) for one in seen]
-        known = [own for own in looks if own is not None]
-        if len(known) < len(seen):
-            return {}
-        order = whose(bodies, [self._looks[name] for name in names], known)
-        again = {
-            name: replace(seen[body], memory=memories[name])
-            for name, body in zip(names, order, strict=True)
-        }
-        for name, one in again.items():
-            self._followers[name].begin_with(one.view)
-        return again
-
-    def _take(
-        self,
-        again: Mapping[str, "_Look"],
-        masks: FrameMasks,
-        measured: Mapping[str, Measured],
-    ) -> None:
-        """Objects of which something else counts in this frame than what was seen at first."""
-        for name, one in again.items():
-            self._measured[name] = measured[name]
-            self._logits[name] = masks.logits[masks.names.index(name)]
-            if name in self._followers:
-                seen = one.prediction.logits[0]
-                self._extents[name] = extent_in_view(seen, one.view, self._picture)
-
-    def _together(self, looks: Sequence["_Look"]) -> FrameMasks:
-        if not looks:
-            return FrameMasks((), torch.empty((0, 0, 0)), torch.empty((0, 0, 0)), (), ())
-        scores = torch.cat([look.prediction.score_logits[:, 0] for look in looks])
-        in_views = torch.cat([look.prediction.logits for look in looks])
-        logits = in_views
-        if self._followers:
-            # Finer than a view's own grid, or a small animal would be judged by a few cells.
-            side = 2 * in_views.shape[-1]
-            logits = torch.cat(
-                [on_picture(x.prediction.logits, x.view, self._picture, side) for x in looks]
-            )
-        return FrameMasks(
-            names=tuple(name for look in looks for name in look.memory.names),
-            logits=logits,
-            in_views=in_views,
-            views=tuple(look.view for look in looks for _ in look.memory.names),
-            scores=tuple(torch.sigmoid(scores).tolist()),
-        )
+            alone, look = look.split(name)
+            self._memories.append(alone.memory)
+            parts.append(alone)
+        return [*parts, look]
 
     def _hold(self, step: float, masks: FrameMasks) -> None:
         for i, name in enumerate(masks.names):
@@ -523,7 +285,7 @@ class StreamingTracker:
             "seen": {name: astuple(seen) for name, seen in self._seen.items()},
             "guard": None if self._guard is None else self._guard.state_dict(),
             "schedules": {name: s.state_dict() for name, s in self._schedules.items()},
-            "looks": {name: looks.tolist() for name, looks in self._looks.items()},
+            "looks": self._again.state(),
             "refused": sorted(self._refused),
             "followers": {name: f.state() for name, f in self._followers.items()},
         }
@@ -538,20 +300,10 @@ class StreamingTracker:
             self._guard.load_state_dict(state["guard"])
         for name, schedule in self._schedules.items():
             schedule.load_state_dict(state["schedules"][name])
-        self._looks = {n: np.array(looks, np.float32) for n, looks in state["looks"].items()}
+        self._again.restore(state["looks"])
         self._refused = set(state["refused"])
         for name, follower in self._followers.items():
             follower.restore(state["followers"][name])
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What the model sees of the objects of one memory in one frame."""
-
-    memory: ObjectMemory
-    prediction: Prediction
-    view: View | None
-    clicked: bool
 
 
 @dataclass(frozen=True)
@@ -576,12 +328,3 @@ class _Seen:
 
 def _meet(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def _rows(prediction: Prediction, rows: list[int]) -> Prediction:
-    return Prediction(
-        prediction.logits[rows],
-        prediction.score_logits[rows],
-        prediction.pointer[rows],
-        prediction.quality[rows],
-    )
