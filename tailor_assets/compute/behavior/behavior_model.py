@@ -14,6 +14,7 @@ import polars as pl
 from tailor_assets.compute.behavior.bouts import NO_DATA, NO_DATA_CODE, BoutCleanUp, clean_up_bouts
 from tailor_assets.compute.behavior.probabilities import agree_with_labels, most_probable
 from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.compute.features.lengths_in_cm import read_from
 
 KEY_COLUMNS = ("frame", "source_frame", "timestamp_s")
 # Carried from the features into predictions and flags.
@@ -70,7 +71,8 @@ def label_of_column(column: str) -> str:
 
 def columns_to_read(model: BehaviorModel, there: Sequence[str]) -> list[str]:
     """Of the columns of a table of features, those that scoring it with ``model`` looks at."""
-    wanted = {*KEY_COLUMNS, *MASK_COLUMNS, *model.feature_columns, *model.optional_columns}
+    needed = (name for column in model.feature_columns for name in read_from(column, there))
+    wanted = {*KEY_COLUMNS, *MASK_COLUMNS, *needed, *model.optional_columns}
     return [column for column in there if column in wanted]
 
 
@@ -148,14 +150,15 @@ def check_features(features: pl.DataFrame, model: BehaviorModel, features_versio
             f"The features lack {', '.join(old)}, as those of an earlier tailor do; make the "
             "features again."
         )
-    missing = [column for column in model.feature_columns if column not in features.columns]
+    there = features.columns
+    missing = [column for column in model.feature_columns if not read_from(column, there)]
     if missing:
         raise PermanentProblem(
             f"The features lack {', '.join(missing)}, which the behaviour model {model.name} "
             f"{model.version} needs; use the feature set it was made for, or another model."
         )
     kinds = features.schema  # made anew whenever it is asked for
-    words = [name for name in model.feature_columns if kinds[name] == pl.String]
+    words = [name for name in model.feature_columns if kinds.get(name) == pl.String]
     if words:
         raise PermanentProblem(
             f"The behaviour model {model.name} {model.version} asks for {', '.join(words)}, which "

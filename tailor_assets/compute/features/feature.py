@@ -53,8 +53,9 @@ class Feature:
     @property
     def name_cm(self) -> str:
         """Name of the column in centimetres: ``speed_px_s`` -> ``speed_cm_s``."""
-        if "_px" in self.name:
-            return self.name.replace("_px", "_cm")
+        before, px, after = self.name.rpartition("_px")
+        if px:  # the last one: what comes before may be an animal's name
+            return f"{before}_cm{after}"
         return f"{self.name}_cm{self.length_power if self.length_power > 1 else ''}"
 
     def in_cm(self) -> Feature:

@@ -18,6 +18,11 @@ import polars as pl
 from tailor_assets.compute.behavior.behavior_model import has_animal, probability_column
 from tailor_assets.compute.behavior.bouts import longest_step_s
 from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.compute.features.lengths_in_cm import (
+    columns_made_in_cm,
+    number_of,
+    read_from,
+)
 
 LARGEST_TABLE_BYTES = 6 << 30
 _KEYS = {"frame", "source_frame", "timestamp_s"}
@@ -100,8 +105,8 @@ def trainable_columns(tables: Iterable[dict[str, pl.DataType] | pl.Schema]) -> t
 
     tables: names and types of the columns of each video's features. Numbers that all videos have,
     without those that are true of one recording only (place and direction in the picture, distance
-    so far, quality of the mask). A length is in centimetres where all videos have it so, and in
-    pixels otherwise. Raises PermanentProblem where nothing is left.
+    so far, quality of the mask). A length, and what is made of one, is in centimetres where all
+    videos have a scale, and in pixels otherwise. Raises PermanentProblem where nothing is left.
     """
     tables = list(tables)
     common = set.intersection(*(set(table) for table in tables)) if tables else set()
@@ -113,6 +118,14 @@ def trainable_columns(tables: Iterable[dict[str, pl.DataType] | pl.Schema]) -> t
         and (kind.is_numeric() or kind == pl.Boolean)
         and not _OF_ONE_RECORDING.fullmatch(name)
     ]
+    if numbers:
+        kinds_of_table = {tuple(table) for table in tables}
+        numbers += [
+            name
+            for name in columns_made_in_cm(tables[0])
+            if not _OF_ONE_RECORDING.fullmatch(name)
+            and all(read_from(name, there) for there in kinds_of_table)
+        ]
     chosen = tuple(name for name in numbers if not _in_centimetres(name, set(numbers)))
     if not chosen:
         raise PermanentProblem(
@@ -124,8 +137,9 @@ def trainable_columns(tables: Iterable[dict[str, pl.DataType] | pl.Schema]) -> t
 
 def _in_centimetres(name: str, all_names: set[str]) -> bool:
     """Whether a column in pixels has a twin in centimetres, windowed or not."""
-    if "_px" in name:
-        return name.replace("_px", "_cm") in all_names
+    before, px, after = name.rpartition("_px")
+    if px and f"{before}_cm{after}" in all_names:
+        return True
     ends = [match.start() for match in re.finditer("_", name)] + [len(name)]
     return any(
         f"{name[:end]}{unit}{name[end:]}" in all_names for end in ends for unit in ("_cm", "_cm2")
@@ -145,7 +159,8 @@ def labelled_video(
 
     Raises PermanentProblem where the features lack a column or have another number of rows.
     """
-    missing = [c for c in (*columns, "timestamp_s", "mask_quality") if c not in table.columns]
+    needed = (*columns, "timestamp_s", "mask_quality")
+    missing = [name for name in needed if not read_from(name, table.columns)]
     if missing:
         raise PermanentProblem(
             f"The features of {name} lack {', '.join(missing[:5])}: make the features again, with "
@@ -173,9 +188,13 @@ def labelled_video(
 
 
 def numbers_of(table: pl.DataFrame, columns: Sequence[str]) -> np.ndarray:
-    """What a model is trained and asked with: float32 [rows, columns], NaN where missing."""
+    """What a model is trained and asked with: float32 [rows, columns], NaN where missing.
+
+    A column in centimetres is made where it is not there (lengths_in_cm.py).
+    """
+    there = table.columns
     return table.select(
-        pl.col(column).cast(pl.Float64).fill_null(np.nan).cast(pl.Float32) for column in columns
+        number_of(column, there).fill_null(np.nan).cast(pl.Float32) for column in columns
     ).to_numpy()
 
 

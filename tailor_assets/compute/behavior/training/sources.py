@@ -20,6 +20,7 @@ from tailor_assets.compute.behavior.training.labelled_data import (
     trainable_columns,
 )
 from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.compute.features.lengths_in_cm import read_from
 from tailor_assets.compute.results_folder import FEATURES_ENDING, features_files
 
 LABEL_ENDINGS = (".csv", ".tsv")
@@ -123,9 +124,8 @@ def gather(
         )
     schemas = {video: source.schema(video) for video in there}
     chosen = tuple(columns) if columns else trainable_columns(schemas.values())
-    common = set.intersection(*(set(schema) for schema in schemas.values()))
     wanted = chosen
-    if set(also) <= common:
+    if all(read_from(name, schema) for schema in schemas.values() for name in also):
         wanted = (*chosen, *(name for name in also if name not in chosen))
     warnings = doubles
     if lacking:
@@ -167,14 +167,15 @@ def _videos(
     for done, video in enumerate(videos):
         keys = ["timestamp_s", "mask_quality"]
         keys += ["source_frame"] if "source_frame" in schemas[video] else []
-        names = list(dict.fromkeys((*keys, *columns)))
-        missing = [name for name in names if name not in schemas[video]]
+        there = schemas[video]
+        missing = [name for name in (*keys, *columns) if not read_from(name, there)]
         if missing:
             raise PermanentProblem(
                 f"The features of {video} lack {', '.join(missing[:5])}: make the features of all "
                 "labelled videos with one feature set, or name other columns."
             )
-        table = source.read(video, names)
+        needed = (name for column in columns for name in read_from(column, there))
+        table = source.read(video, list(dict.fromkeys((*keys, *needed))))
         frames = table["source_frame"].to_numpy() if "source_frame" in table.columns else None
         given = read_labels(
             labels[video],
