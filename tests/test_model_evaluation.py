@@ -183,6 +183,18 @@ def test_the_model_in_force_is_compared_on_the_same_folds(four_videos):
     assert comparison["difference_interval_95"] == [0.0, 0.0]
 
 
+def test_the_model_in_force_does_not_look_into_what_it_is_tested_on():
+    """Of one video, blocks of time: as far apart as the wider windows of the two models reach."""
+    table, truth = session(0, seconds=120.0)
+    table = table.with_columns(speed_cm_s_mean_5s=pl.col("speed_cm_s"))
+    wide = (*COLUMNS, "speed_cm_s_mean_5s")
+    data = join_videos([labelled_video("video0", table, list(truth), wide)])
+    rival = Rival(1, recipe(columns=wide), data.names)
+    report = evaluate_recipe(data, recipe(), rival=rival, learning_curve=False)
+    assert recipe().purge_s == 2.0
+    assert report["folds_hash"] == divide(data, 5.0).hash
+
+
 def test_rows_a_model_does_not_answer_are_counted_and_left_out(four_videos):
     said = np.eye(3)[four_videos.codes]
     said[:10] = np.nan
@@ -190,6 +202,31 @@ def test_rows_a_model_does_not_answer_are_counted_and_left_out(four_videos):
     assert report["rows_not_answered"] == 10
     assert report["frames"]["macro_f1"] == 1.0
     assert report["bouts"]["macro_f1"] == 1.0
+
+
+@pytest.mark.parametrize(("videos", "with_it"), [(4, (0, 3)), (1, (0,))])
+def test_a_rare_behaviour_is_still_predicted_after_the_calibration(videos, with_it):
+    """Of videos that are left out together no model knows what is in these alone."""
+
+    def rare(seed, truth):
+        """It is nowhere else: such rows have no label."""
+        early = len(truth) // 5 if videos == 1 else len(truth)  # in one block of time
+        return [
+            label if label != "groom" or (seed in with_it and row < early) else None
+            for row, label in enumerate(truth)
+        ]
+
+    data = data_of(range(videos), change=rare, noise=0.3, seconds=30.0)
+    rows = np.arange(len(data.codes))
+    fitted = fit_model(data, rows, Recipe(columns=COLUMNS))
+    groom = data.labels.index("groom")
+    raw = fitted.raw(data, rows)
+    finished = fitted.finish(raw, data, rows)
+    here = data.codes == groom
+    assert here.sum() > 10
+    known = (raw.argmax(axis=1) == groom)[here].mean()
+    assert known > 0.9
+    assert (finished.argmax(axis=1) == groom)[here].mean() > 0.9
 
 
 def test_labels_that_cannot_train_are_refused_in_one_sentence():
@@ -218,7 +255,7 @@ def test_columns_that_name_a_place_or_a_pixel_with_a_twin_in_cm_are_not_trained_
              "distance_to_nest_px_max_5s")  # fmt: skip
     schema = pl.Schema(dict.fromkeys(names, pl.Float64()))
     assert trainable_columns([schema]) == (
-        "area_cm2_mean_1s", "area_cm2", "axis_major_length_cm", "distance_to_nest_px_max_5s",
+        "area_cm2_mean_1s", "area_cm2", "axis_major_length_cm", "distance_to_nest_cm_max_5s",
     )  # fmt: skip
     with pytest.raises(PermanentProblem, match="no feature in common"):
         trainable_columns([pl.Schema({"area": pl.Float64()}), pl.Schema({"b": pl.Float64()})])

@@ -77,6 +77,25 @@ def test_classes_that_nothing_is_known_of_stay_as_they_are():
     assert Calibration().apply(probabilities) is probabilities
 
 
+def test_what_a_model_did_not_know_teaches_nothing():
+    """Rows of which the model knew only the first two classes: as if they were not there."""
+    truth, _, sure = overconfident(800)
+    partly = sure.copy()
+    partly[:200, 2] = np.nan
+    fitted = fit_calibration("sigmoid", partly, truth)
+    assert fitted.curves[:2] == fit_calibration("sigmoid", sure, truth).curves[:2]
+    assert fitted.curves[2] == fit_calibration("sigmoid", sure[200:], truth[200:]).curves[2]
+
+
+@pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
+def test_no_curve_turns_a_behaviour_upside_down(method):
+    """Denied where it is: from 0 up, a curve would make it the less likely the surer a model is."""
+    chance = np.repeat([0.02, 0.05], 50)
+    truth = np.repeat([1, 0], 50)
+    fitted = fit_calibration(method, np.stack([1 - chance, chance], axis=1), truth)
+    assert fitted.curves == (((), ()), ((), ()))
+
+
 # --------------------------------------------------------------------------------- smoothing
 
 

@@ -11,7 +11,10 @@ from pydantic import BaseModel, ConfigDict
 
 from tailor_assets.compute.behavior.training.choices import CalibrationMethod
 
+Curve = tuple[tuple[float, ...], tuple[float, ...]]
+
 _LEAST = 1e-6  # keeps the log-odds finite
+_AS_IT_IS: Curve = ((), ())
 
 
 class Calibration(BaseModel):
@@ -25,7 +28,7 @@ class Calibration(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: CalibrationMethod = "none"
-    curves: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()
+    curves: tuple[Curve, ...] = ()
 
     def apply(self, probabilities: np.ndarray) -> np.ndarray:
         """float64 [n, classes] of such, adding up to 1 again."""
@@ -50,27 +53,30 @@ def fit_calibration(
 ) -> Calibration:
     """Fit on probabilities that models gave for rows they were not trained with.
 
-    probabilities: float64 [n, classes], truth: int64 [n] of 0 to classes. A class that all rows or
-    none belong to is left as it is.
+    probabilities: float64 [n, classes], NaN where a class was not among those that the model knew;
+    truth: int64 [n] of 0 to classes. A class that all rows or none belong to is left as it is, and so
+    is one that is less likely the surer the models are: what they say elsewhere is no worse.
     """
     if method == "none":
         return Calibration()
-    curves: list[tuple[tuple[float, ...], tuple[float, ...]]] = []
+    curves: list[Curve] = []
     for k in range(probabilities.shape[1]):
-        belongs = truth == k
+        known = ~np.isnan(probabilities[:, k])
+        said, belongs = probabilities[known, k], truth[known] == k
         if belongs.all() or not belongs.any():
-            curves.append(((), ()))
+            curves.append(_AS_IT_IS)
+            continue
+        slope, offset = _platt(_log_odds(said), belongs)
+        if slope <= 0:
+            curves.append(_AS_IT_IS)
         elif method == "sigmoid":
-            slope, offset = _platt(_log_odds(probabilities[:, k]), belongs)
             curves.append(((slope,), (offset,)))
         else:
-            curves.append(_isotonic(probabilities[:, k], belongs))
+            curves.append(_isotonic(said, belongs))
     return Calibration(method=method, curves=tuple(curves))
 
 
-def _isotonic(
-    column: np.ndarray, belongs: np.ndarray
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _isotonic(column: np.ndarray, belongs: np.ndarray) -> Curve:
     from sklearn.isotonic import IsotonicRegression
 
     fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")

@@ -108,20 +108,28 @@ def fit_model(
 def _held_out(
     data: LabelledData, rows: np.ndarray, recipe: Recipe, matrix: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Places in ``rows`` and what models said of them that were trained without their videos."""
+    """Places in ``rows`` and what models said of them that were trained without their videos.
+
+    A model that was shown no row of a behaviour says nothing of it (NaN), and is not asked about
+    its rows: a probability of 0 there would teach that the behaviour is likely where it is denied.
+    """
     labels = np.array(data.labels)
     codes = data.codes[rows]
     places, said = [], []
     for fold in _calibration_folds(data, rows, recipe):
-        if np.unique(codes[fold.train]).size < 2:
+        shown = np.unique(codes[fold.train])
+        test = fold.test[np.isin(codes[fold.test], shown)]
+        if shown.size < 2 or not test.size:
             continue  # nothing can be learnt there, and so nothing of what it would say
         estimator = fit_estimator(
             make_estimator(recipe.estimator, recipe.seed),
             matrix[fold.train],
             labels[codes[fold.train]],
         )
-        places.append(fold.test)
-        said.append(_raw(estimator, data.labels, matrix[fold.test]))
+        raw = _raw(estimator, data.labels, matrix[test])
+        raw[:, np.setdiff1d(np.arange(len(labels)), shown)] = np.nan
+        places.append(test)
+        said.append(raw)
     if not places:
         raise PermanentProblem(
             "There are too few labels to calibrate with: label every behaviour in two videos or "
@@ -132,9 +140,23 @@ def _held_out(
 
 def _calibration_folds(data: LabelledData, rows: np.ndarray, recipe: Recipe) -> Sequence[Fold]:
     videos = data.video[rows]
-    if np.unique(videos).size > 1:
-        return list(videos_in_folds(videos, _CALIBRATION_FOLDS))
+    count = np.unique(videos).size
+    if count > 1:
+        return _folds_that_part(videos, data.codes[rows], count)
     return list(contiguous_blocks(data.timestamps_s[rows], BLOCKS, recipe.purge_s))
+
+
+def _folds_that_part(videos: np.ndarray, codes: np.ndarray, count: int) -> Sequence[Fold]:
+    """As few folds as tell something of every behaviour that is in two of the ``count`` videos.
+
+    Where all its videos are tested together, no model that is asked about them knows it.
+    """
+    in_two = [code for code in np.unique(codes) if np.unique(videos[codes == code]).size > 1]
+    for number in range(min(_CALIBRATION_FOLDS, count), count):
+        folds = list(videos_in_folds(videos, number))
+        if all((codes[fold.train] == code).any() for code in in_two for fold in folds):
+            return folds
+    return list(videos_in_folds(videos, count))
 
 
 def _raw(estimator: Any, labels: tuple[str, ...], matrix: np.ndarray) -> np.ndarray:
