@@ -136,6 +136,16 @@ def test_bouts_end_with_their_video_and_at_a_gap():
     assert all(np.isnan(score.f1) for score in nothing)
 
 
+def test_bouts_of_a_slowly_sampled_video_are_not_its_frames():
+    """A row every 2 s beside a row every tenth of one: what is a pause, each video's rows say."""
+    slow, fast = np.arange(30) * 2.0, np.arange(200) / 10
+    truth = [np.repeat([0, 1], 15), np.tile(np.repeat([0, 1], 10), 10)]
+    groups = ["slow"] * 30 + ["fast"] * 200
+    both = np.concatenate(truth)
+    scores = bout_scores(both, both, np.r_[slow, fast], NAMES[:2], groups=groups)
+    assert [score.support for score in scores] == [11, 11]
+
+
 def test_the_bootstrap_draws_blocks_as_a_loop_over_draws_would():
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 3, 300)

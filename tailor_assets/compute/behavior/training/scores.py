@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -161,15 +162,26 @@ def _score(label: str, right: int, support: int, predicted: int) -> ClassScore:
 
 
 def _stretches(timestamps_s: np.ndarray, groups: Sequence[str] | np.ndarray | None) -> np.ndarray:
-    """Number of the unbroken stretch of time that each row is in: int64 [n]."""
+    """Number of the unbroken stretch of time that each row is in: int64 [n].
+
+    What is a pause, each group's own steps say: one may have been sampled more slowly than another.
+    """
     if not timestamps_s.size:
         return np.zeros(0, dtype=np.int64)
-    steps = np.diff(timestamps_s)
-    breaks = (steps <= 0) | (steps > longest_step_s(timestamps_s))
+    breaks = np.diff(timestamps_s) <= 0
     if groups is not None:
         names = np.asarray(groups)
         breaks |= names[1:] != names[:-1]
+    for first, last in _runs(breaks):
+        times = timestamps_s[first:last]
+        breaks[first : last - 1] |= np.diff(times) > longest_step_s(times)
     return np.concatenate([[0], np.cumsum(breaks)])
+
+
+def _runs(breaks: np.ndarray) -> list[tuple[int, int]]:
+    """First row and the one after the last of each run of rows; bool [rows - 1]: it ends there."""
+    edges = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(breaks) + 1]
+    return list(pairwise(edges))
 
 
 def _bouts(codes: np.ndarray, timestamps_s: np.ndarray, stretches: np.ndarray) -> np.ndarray:
