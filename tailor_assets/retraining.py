@@ -116,7 +116,7 @@ def gather_labels(
     """Write one bout table per video into ``work_folder``, from its label file and its decisions.
 
     Videos without features keep the label file that they have, for the trainer to tell of. One video
-    whose flags are not in order is left out with a warning, and does not stop the others.
+    whose flags or features are not in order is left out with a warning, and does not stop the others.
     """
     from tailor_assets.compute.behavior.training.label_files import read_labels
     from tailor_assets.compute.behavior.training.sources import found_label_files
@@ -133,7 +133,12 @@ def gather_labels(
     warnings: list[str] = []
     stale = 0
     for video in sorted({*files, *decided}):
-        if source.version(video) is None:
+        try:
+            version = source.version(video)
+        except PermanentProblem as problem:
+            warnings.append(f"{video} is left out: {problem}")
+            continue
+        if version is None:
             if video in files:
                 found[video] = files[video]
             else:

@@ -23,6 +23,7 @@ from tailor_assets.cli import main
 from tailor_assets.commands.behavior_models import show_behavior_model
 from tailor_assets.compute.behavior.training.label_files import LabelChoice, read_labels
 from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.compute.features.feature_table import FEATURES_VERSION
 from tailor_assets.compute.review.ranking import ranked_windows
 from tailor_assets.retraining import gather_labels, retrain
 
@@ -204,6 +205,17 @@ def test_stale_decisions_and_a_broken_video_are_told_of_and_stop_nobody(
         decide(url, store, key, [Wanted(1, "accept"), Wanted(2, "accept")], who="anna")
     put_video(store, "video1", 1, window_s=1.0)
     store.path("video2", "flags.json").unlink()
+    # Its masks were corrected, and its features are not made again yet.
+    decide(url, store, "video3", [Wanted(1, "accept")], who="anna")
+    with store.making("video3", "masks") as draft:
+        masks = draft.commit(version="1", run_id="r")
+    features = store.read_table("video3", "features")
+    with store.making("video3", "features") as draft:
+        features.write_parquet(draft.path("features.parquet"))
+        details = {"features_version": FEATURES_VERSION}
+        draft.commit(version="1", made_from={"masks": masks}, details=details, run_id="r")
+    with store.making("video3", "masks") as draft:
+        draft.commit(version="2", run_id="r")
     gathered = gather_labels(
         store, url, StoredFeatures(store), home / "labels", home / "work", LabelChoice(), 0.0
     )
@@ -212,6 +224,7 @@ def test_stale_decisions_and_a_broken_video_are_told_of_and_stop_nobody(
     said = " ".join(gathered.warnings)
     assert "2 decision(s) are on flags that have been made again" in said
     assert "The decisions on video2 are not used: The flags of video2 are not there" in said
+    assert "video3 is left out: The features of video3 were made from an earlier 'masks'" in said
 
 
 def test_without_a_label_there_is_one_sentence(store: ArtifactStore, url: str, home: Path) -> None:
