@@ -1,6 +1,7 @@
 """A cohort's folder, from the command line and from the asset: whole, repeatable, read back."""
 
 import json
+import os
 import re
 from datetime import datetime
 from html.parser import HTMLParser
@@ -173,6 +174,46 @@ def test_a_new_summary_replaces_the_old_one_and_leaves_what_people_put_there(
     assert sorted(p.name for p in (out / "nwb").iterdir()) == ["m0d1.nwb", "mine.nwb"]
     assert not (out / "slopes.csv").exists()
     assert not list(out.glob(".making*"))
+
+
+def test_a_file_that_people_put_there_is_never_replaced(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], no_figures: None
+) -> None:
+    """A summary's tables are called as a list of animals may be."""
+    lines = (study / "study.csv").read_text().split("\n")
+    mine = tmp_path / "subjects.csv"
+    mine.write_text("\n".join(lines[:2]))
+    before = mine.read_bytes()
+    arguments = ["cohort", str(mine), "--results", str(study / "results")]
+    assert main([*arguments, "--out", str(tmp_path)]) != 0
+    assert "has a subjects.csv that no summary of a cohort has written" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["subjects.csv"]
+    assert mine.read_bytes() == before
+
+
+def test_a_summary_that_was_cut_off_while_it_was_put_in_place_is_made_again(
+    study: Path, tmp_path: Path, no_figures: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = (study / "study.csv").read_text().split("\n")
+    (tmp_path / "one.csv").write_text("\n".join(lines[:2]))
+    out = tmp_path / "out"
+    arguments = ["cohort", str(tmp_path / "one.csv"), "--results", str(study / "results")]
+    replace, done = os.replace, []
+
+    def dies_in_the_middle(source: Path, target: Path) -> None:
+        if len(done) == 4:
+            raise KeyboardInterrupt
+        done.append(target)
+        replace(source, target)
+
+    monkeypatch.setattr("tailor_assets.compute.cohort.make_cohort.os.replace", dies_in_the_middle)
+    assert main([*arguments, "--out", str(out)]) != 0
+    monkeypatch.undo()
+    assert not (out / "cohort.json").exists()
+    assert len(list(out.glob("*.parquet")) + list(out.glob("*.csv"))) >= 2
+    assert main([*arguments, "--out", str(out)]) == 0
+    assert (out / "cohort.json").is_file()
+    assert not list(out.glob(".*"))
 
 
 def test_a_video_without_results_stops_everything_unless_it_may_be_missing(

@@ -12,6 +12,7 @@ from pathlib import Path
 from tailor_assets.compute.cohort.cohort_file import Cohort
 from tailor_assets.compute.cohort.export import (
     CONTENTS,
+    PAGE,
     CohortExport,
     VideoSource,
     export_cohort,
@@ -19,6 +20,7 @@ from tailor_assets.compute.cohort.export import (
 from tailor_assets.compute.errors import PermanentProblem
 
 _DRAFT = ".making-"
+_PROMISED = ".cohort-files.json"
 _DRAFT_LIFETIME_S = 24 * 3600
 
 
@@ -36,9 +38,9 @@ def make_cohort(
 ) -> CohortExport:
     """``export_cohort`` into ``folder``, which changes only when everything is there.
 
-    ``cohort.json`` goes first and comes last. Of other files only those are removed that an earlier one
-    names; what people put there is theirs. Raises like ``export_cohort``, and PermanentProblem where
-    the folder cannot be written to.
+    ``cohort.json`` goes first and comes last. Of other files only those are replaced or removed that an
+    earlier one names; what people put there is theirs. Raises like ``export_cohort``, and
+    PermanentProblem where the folder cannot be written to, or a file of somebody else is in the way.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,30 +71,57 @@ def make_cohort(
 
 def _put_in_place(draft: Path, folder: Path) -> None:
     before = _files_named(folder)
-    (folder / CONTENTS).unlink(missing_ok=True)
     new = sorted(p.relative_to(draft).as_posix() for p in draft.rglob("*") if p.is_file())
+    theirs = [name for name in new if name not in before and (folder / name).exists()]
+    if theirs:
+        raise PermanentProblem(
+            f"{folder} has a {theirs[0]} that no summary of a cohort has written, and it is not "
+            "replaced: give another folder (`--out`), or move the file away."
+        )
+    # Where this is cut off, the next one knows what is ours.
+    (draft / _PROMISED).write_text(json.dumps([*before, *new]), encoding="utf-8")
+    os.replace(draft / _PROMISED, folder / _PROMISED)
+    (folder / CONTENTS).unlink(missing_ok=True)
     for name in sorted(new, key=lambda one: one == CONTENTS):
         (folder / name).parent.mkdir(exist_ok=True)
         if name == CONTENTS:
             for stale in set(before) - set(new):
                 (folder / stale).unlink(missing_ok=True)
         os.replace(draft / name, folder / name)
+    (folder / _PROMISED).unlink()
     nwb = folder / "nwb"
     if nwb.is_dir() and not any(nwb.iterdir()):
         nwb.rmdir()
 
 
 def _files_named(folder: Path) -> list[str]:
-    """What an earlier ``cohort.json`` says it belongs with; a name that is a path is not believed."""
+    """What an earlier summary has written here, or was about to when it was cut off."""
+    return [*_files_of_contents(folder), *_files_promised(folder)]
+
+
+def _files_of_contents(folder: Path) -> list[str]:
+    """With ``cohort.json`` what that says it belongs with; a name that is a path is not believed."""
     try:
         contents = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))
         plain = [str(name) for name in (*contents["tables"], *contents["nwb_files"])]
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    if any(name in ("", ".", "..") or "/" in name or "\\" in name for name in plain):
+    if not all(_is_plain(name) for name in plain):
         return []
     tables = [f"{name}.{kind}" for name in contents["tables"] for kind in ("csv", "parquet")]
-    return [*tables, *(f"nwb/{name}" for name in contents["nwb_files"])]
+    return [CONTENTS, PAGE, *tables, *(f"nwb/{name}" for name in contents["nwb_files"])]
+
+
+def _files_promised(folder: Path) -> list[str]:
+    try:
+        names = [str(name) for name in json.loads((folder / _PROMISED).read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError):
+        return []
+    return names if all(_is_plain(name.removeprefix("nwb/")) for name in names) else []
+
+
+def _is_plain(name: str) -> bool:
+    return name not in ("", ".", "..") and "/" not in name and "\\" not in name
 
 
 def _remove_dead_drafts(folder: Path) -> None:
