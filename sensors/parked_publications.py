@@ -1,9 +1,11 @@
 """Publications that could not be are tried again when they can: there is room, or access again."""
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import accumulate
 
 import dagster as dg
 
@@ -89,15 +91,30 @@ def _publish_again(
             said.append(_waits(row, one.problem))
     if not due:
         return said
-    # One question per tenant and tick: what is published next leaves less.
-    try:
-        room = source.has_room(tenant, due[0][1].wanted_bytes)
-    except (DriveUnavailable, PermanentProblem):
-        room = False
-    for row, one in due:
-        can_be = now - one.parked_at > _PATIENCE if room is None else room
+    # The small ones first: what is large must not keep from the Drive what there is room for.
+    due.sort(key=lambda pair: pair[1].wanted_bytes)
+    fits = _how_many_fit(source, tenant, [one.wanted_bytes for _, one in due])
+    for number, (row, one) in enumerate(due):
+        can_be = now - one.parked_at > _PATIENCE if fits is None else number < fits
         said.append(_asked_for(url, row, one, now) if can_be else _waits(row, one.problem))
     return said
+
+
+def _how_many_fit(source: Drive, tenant: str, sizes: Sequence[int]) -> int | None:
+    """How many of ``sizes``, from the first on, there is room for; None where nobody can tell.
+
+    Each question goes to the Drive, so few are asked: about all of them, then by halves.
+    """
+    totals = list(accumulate(sizes))
+    try:
+        if (room := source.has_room(tenant, totals[-1])) is not False:
+            return None if room is None else len(sizes)
+        full = len(totals) - 1  # all of them do not fit
+        return bisect_left(
+            totals, True, hi=full, key=lambda total: not source.has_room(tenant, total)
+        )
+    except (DriveUnavailable, PermanentProblem):
+        return 0
 
 
 def _asked_for(url: str, row: VideoRow, one: ParkedPublication, now: datetime) -> str:

@@ -39,6 +39,7 @@ def google(postgres_url: str, tmp_path: Path) -> Iterator[GoogleTree]:
         registry.forget("ben")
     with engine_for(postgres_url).begin() as connection:
         connection.execute(sa.delete(publications_table))
+        connection.execute(sa.delete(jobs_table))
 
 
 def publish(google: GoogleTree, instance: dg.DagsterInstance, source: Path) -> dg.DagsterRun:
@@ -128,6 +129,24 @@ def test_results_for_a_full_drive_wait_and_go_when_there_is_room(
     assert publish(google, instance, source).status == dg.DagsterRunStatus.SUCCESS
     assert parked_publications(google.url) == []
     assert google.drive.published("ben", "day 1")["frames/000000.jpg"].md5 == md5(b"x" * 1000)
+
+
+def test_what_there_is_room_for_does_not_wait_for_what_there_is_none_for(
+    google: GoogleTree, instance: dg.DagsterInstance
+) -> None:
+    assert google.server is not None
+    registry = VideoRegistry(url=google.url)
+    keys = [f"ben--day-{number}--0a1b2c3{number}" for number in range(4)]
+    for number, (key, size) in enumerate(zip(keys, (3000, 20, 4000, 10), strict=True)):
+        registry.save(
+            [VideoRow(key, "ben", f"f{number}", f"day {number}", f"d{number}", "admitted")]
+        )
+        fence = claim_publication(google.url, key, "frames", run_id="r", created_at=1.0)
+        fence.park("The Drive is full.", size, timedelta())
+    google.server.people.set_limit(BEN, 500)
+    said = tick(google, instance)
+    assert sorted(job.partition_key for job in jobs(google)) == [keys[1], keys[3]]
+    assert said.count("The Drive is full.") == 2
 
 
 @pytest.mark.parametrize("asset", [published_frames, published_overlay])
