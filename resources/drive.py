@@ -62,13 +62,17 @@ class DriveFile:
 
 @dataclass(frozen=True)
 class VideoFolder:
-    """One folder under ``tailor/videos/``; a well-formed one holds one video."""
+    """One folder under ``tailor/videos/``; a well-formed one holds one video.
+
+    ``problem``: why nobody knows what is in it; what is known of it stays as it is.
+    """
 
     tenant: str
     id: str
     name: str
     videos: tuple[DriveFile, ...]
     sidecar: DriveFile | None
+    problem: str | None = None
 
 
 @dataclass(frozen=True)

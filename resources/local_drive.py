@@ -89,24 +89,38 @@ class LocalDriveFolder(Drive):
         for entry in self._scan(videos):
             if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
                 continue
-            files = [
-                file
-                for file in self._scan(Path(entry.path))
-                if file.is_file(follow_symlinks=False) and not file.name.startswith(".")
-            ]
-            sidecar = next((f for f in files if f.name == SIDECAR_NAME), None)
-            folders.append(
-                VideoFolder(
-                    tenant=tenant,
-                    id=self._id(entry.path),
-                    name=_readable(entry.name),
-                    videos=tuple(
-                        self._listed(f) for f in files if f.name.lower().endswith(VIDEO_SUFFIXES)
-                    ),
-                    sidecar=self._listed(sidecar) if sidecar else None,
-                )
-            )
+            with suppress(FileNotFoundError):  # moved away meanwhile
+                folders.append(self._video_folder(tenant, entry))
         return folders
+
+    def _video_folder(self, tenant: str, entry: os.DirEntry[str]) -> VideoFolder:
+        """One that cannot be read is one folder's problem, and not its tenant's."""
+        videos: tuple[DriveFile, ...] = ()
+        sidecar = problem = None
+        try:
+            with os.scandir(entry.path) as entries:
+                files = [
+                    file
+                    for file in sorted(entries, key=lambda file: file.name)
+                    if file.is_file(follow_symlinks=False) and not file.name.startswith(".")
+                ]
+            videos = tuple(
+                self._listed(f) for f in files if f.name.lower().endswith(VIDEO_SUFFIXES)
+            )
+            sidecar = next((self._listed(f) for f in files if f.name == SIDECAR_NAME), None)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            problem = f"The folder cannot be read ({error.strerror}): mend its permissions."
+            videos, sidecar = (), None
+        return VideoFolder(
+            tenant=tenant,
+            id=self._id(entry.path),
+            name=_readable(entry.name),
+            videos=videos,
+            sidecar=sidecar,
+            problem=problem,
+        )
 
     def md5(self, tenant: str, file_id: str, until: float | None = None) -> str | None:
         """Read the file once, in as many calls as it takes; a changed file is begun again.
@@ -252,10 +266,7 @@ class LocalDriveFolder(Drive):
             raise DriveUnavailable(f"cannot list {folder}: {error.strerror}") from error
 
     def _listed(self, entry: os.DirEntry[str]) -> DriveFile:
-        try:
-            status = entry.stat(follow_symlinks=False)
-        except OSError as error:
-            raise DriveUnavailable(f"cannot read {entry.path}: {error.strerror}") from error
+        status = entry.stat(follow_symlinks=False)
         return DriveFile(
             id=self._id(entry.path),
             name=_readable(entry.name),

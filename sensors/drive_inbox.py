@@ -5,8 +5,10 @@ registry. A listing that fails changes nothing for its tenant and nobody else. W
 becomes a job (run_queue/job_ledger.py); when that starts is for others to say.
 """
 
+import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -18,6 +20,7 @@ from jobs.processing import process_video, rescore_video
 from resources.artifact_store import ArtifactStore
 from resources.configured_drive import DriveResource
 from resources.drive import Drive, DriveUnavailable
+from resources.settings import load_settings
 from resources.video_registry import VideoRegistry, VideoRow
 from run_queue.job_ledger import JobRequest, accept, unfinished_job_of
 from run_queue.job_requests import tags_of
@@ -25,7 +28,10 @@ from sensors.inbox_changes import InboxChange, find_changes
 from sensors.tenant_looks import TenantLooks
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.partitions import videos
+from tailor_assets.templates import load_templates, sampling_of
 from tailor_assets.video_settings import parse_settings
+
+logger = logging.getLogger("tailor.queue")
 
 # How many jobs, and so new partitions, one tick asks for; the next tick finds what is left over.
 JOBS_PER_TICK = 200
@@ -100,7 +106,7 @@ def look_at_tenant(
     listed = source.video_folders(tenant)
     known = registry.of_tenant(tenant)
     until = time.monotonic() + seconds
-    messages = []
+    messages = [f"{tenant}, {one.name}: {one.problem}" for one in listed if one.problem]
     reading = False
     for change in find_changes(listed, known):
         row: VideoRow | None = change.row
@@ -117,7 +123,9 @@ def look_at_tenant(
         except PermanentProblem as problem:
             row = replace(change.row, problem=str(problem))
             if row != known.get(row.folder_id):
-                registry.save([replace(row, observed_at=datetime.now(UTC))])
+                # A row that cannot be saved at all, as its key is another's, is only told of.
+                with suppress(PermanentProblem):
+                    registry.save([replace(row, observed_at=datetime.now(UTC))])
         except DriveUnavailable as error:
             messages.append(f"{tenant}, {change.folder.name}: {error}")
             continue
@@ -162,7 +170,9 @@ def _with_new_sidecar(source: Drive, change: InboxChange) -> VideoRow:
     seen = replace(row, problem=None, sidecar_text=text, sidecar_fingerprint=fingerprint)
     if (text or "").strip() == (row.sidecar_text or "").strip():
         return seen
-    resampled = settings.sampling() != parse_settings(row.sidecar_text).sampling()
+    templates = load_templates(load_settings().templates_file)
+    before = parse_settings(row.sidecar_text)
+    resampled = sampling_of(settings, templates) != sampling_of(before, templates)
     scope = "frames" if resampled else "prompts"
     if row.admitted_at is None:
         # A run that nobody has seen yet: what it was to make has to be made by this one.
@@ -206,7 +216,13 @@ def accept_wanted(
         job = unfinished_job_of(url, row.partition_key, _PROCESSING)
         if job is not None and job.state != "pending" and job.request_key != row.run_key:
             continue
-        accept(url, _request(row, store))
+        try:
+            request = _request(row, store)
+        except OSError as error:
+            # Its artifacts cannot be read just now; those of the others can.
+            logger.warning("%s is not asked for in this tick: %s", row.partition_key, error)
+            continue
+        accept(url, request)
         registry.save([replace(row, admitted_at=datetime.now(UTC))])
         accepted.append(row.partition_key)
     return accepted

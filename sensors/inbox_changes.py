@@ -33,7 +33,7 @@ def find_changes(listed: Sequence[VideoFolder], known: Mapping[str, VideoRow]) -
     """Compare one tenant's folders with its rows (by folder id); the order is the listing's.
 
     Of a folder that is known and no longer listed, or empty, nothing changes but that no problem is
-    left: its results stay, and somebody may be moving it.
+    left: its results stay, and somebody may be moving it. Of one that cannot be read nothing changes.
     """
     taken = {row.results_name for row in known.values()}
     changes = []
@@ -41,6 +41,8 @@ def find_changes(listed: Sequence[VideoFolder], known: Mapping[str, VideoRow]) -
     gone = [row for row in known.values() if row.problem and row.folder_id not in there]
     for folder in [*listed, *(_without_files(row) for row in gone)]:
         row = known.get(folder.id)
+        if folder.problem:
+            continue
         if row is None:
             if not folder.videos:
                 continue

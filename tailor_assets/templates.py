@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.prompts import ObjectKind
+from tailor_assets.video_settings import VideoSettings
 
 _SHIPPED = Path(__file__).with_name("templates.toml")
 
@@ -106,6 +107,19 @@ def choose_template(
         f"No template has all of the objects {', '.join(sorted(pointed_at))}: name a template, or "
         "add one to templates.toml."
     )
+
+
+def sampling_of(settings: VideoSettings, templates: dict[str, Template]) -> tuple[object, ...]:
+    """What decides which frames are taken; where it is equal, they need not be taken again."""
+    if settings.stride is not None or settings.fps is not None:
+        return settings.stride, settings.fps, settings.fps_override
+    pointed_at = set(settings.points)
+    try:
+        template = choose_template(templates, settings.template, pointed_at)
+    except PermanentProblem:
+        # The run will say what is wrong with it.
+        return settings.template, *sorted(pointed_at), settings.fps_override
+    return template.stride, template.fps, settings.fps_override
 
 
 def _read(path: Path) -> dict[str, Template]:

@@ -124,10 +124,6 @@ class VideoSettings(BaseModel):
         """The arena's corners (x, y) in pixels, None where no outline is given."""
         return None if self.arena is None else [(corner.x, corner.y) for corner in self.arena]
 
-    def sampling(self) -> tuple[object, ...]:
-        """What decides which frames are taken; equal sampling means frames need not be remade."""
-        return (self.template, self.stride, self.fps, self.fps_override)
-
 
 def parse_settings(text: str | None, where: str = "tailor.json") -> VideoSettings:
     """Read the text of a ``tailor.json``; None or blank is no settings.

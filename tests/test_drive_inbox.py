@@ -12,11 +12,13 @@ import sqlalchemy as sa
 
 import resources.local_drive
 import sensors.drive_inbox
+import sensors.inbox_changes
 from resources.artifact_store import ArtifactStore
 from resources.database import engine_for, migrate
 from resources.local_drive import LocalDrive
 from resources.video_registry import VideoRegistry, VideoRow, videos_table
 from run_queue.job_ledger import register_run, to_job
+from run_queue.job_requests import VIDEO_TAG
 from run_queue.job_tables import jobs_table
 from sensors.admission import request_for
 from sensors.drive_inbox import drive_inbox
@@ -249,6 +251,69 @@ def test_a_share_that_is_away_changes_nothing(inbox: Inbox) -> None:
     assert inbox.tick() == []
 
 
+def test_a_folder_that_cannot_be_read_is_told_of_and_keeps_nobody_else_waiting(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox.put("anna", "day", "one")
+    inbox.until_quiet()
+    before = inbox.row("anna", "day")
+    inbox.put("anna", "private", "two")
+    inbox.put("anna", "zoo", "three")
+    scandir = os.scandir
+    locked = {"day", "private"}  # tests may run as a user who may read everything
+
+    def denied(path: Path | str) -> Iterator[os.DirEntry[str]]:
+        if Path(path).name in locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(resources.local_drive.os, "scandir", denied)
+    (request,) = inbox.until_quiet()
+    assert request.partition_key == inbox.row("anna", "zoo").partition_key
+    inbox.tick()
+    assert "anna, private: The folder cannot be read (Permission denied)" in inbox.skipped
+    assert inbox.row("anna", "day") == before
+    locked.clear()
+    (request,) = inbox.until_quiet()
+    assert request.partition_key == inbox.row("anna", "private").partition_key
+
+
+def test_a_video_whose_record_cannot_be_read_keeps_nobody_else_waiting(inbox: Inbox) -> None:
+    inbox.put("anna", "day", "A")
+    inbox.until_quiet()
+    row = inbox.row("anna", "day")
+    inbox.make(row, "video", "frames")
+    inbox.put("anna", "day", '{"stride": 5}', "tailor.json")
+    record = inbox.store.path(row.partition_key, "video.json")
+    record.unlink()
+    record.mkdir()
+    inbox.put("ben", "day", "B")
+    (request,) = inbox.until_quiet()
+    assert request.tags["tailor/tenant"] == "ben"
+    record.rmdir()
+    (request,) = inbox.until_quiet()
+    assert request.tags["tailor/tenant"] == "anna"
+
+
+def test_a_key_that_is_another_folders_is_told_of_and_keeps_nobody_else_waiting(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """32 bits of a hash are soon alike where somebody wants them to be."""
+    make = sensors.inbox_changes.partition_key
+
+    def alike(tenant: str, name: str, folder: str) -> str:
+        return make(tenant, "one", "one") if name in ("a", "b") else make(tenant, name, folder)
+
+    monkeypatch.setattr(sensors.inbox_changes, "partition_key", alike)
+    for name in ("a", "b", "z"):
+        inbox.put("anna", name, name)
+    asked = inbox.until_quiet()
+    assert {request.tags[VIDEO_TAG] for request in asked} == {"a", "z"}
+    inbox.tick()
+    assert "anna, b: " in inbox.skipped
+    assert "another folder" in inbox.skipped
+
+
 def test_a_touched_file_is_not_processed_again(inbox: Inbox) -> None:
     path = inbox.put("anna", "day", "one")
     inbox.until_quiet()
@@ -335,6 +400,27 @@ def test_another_sampling_makes_the_frames_again(inbox: Inbox) -> None:
     inbox.until_quiet()
     inbox.make(inbox.row("anna", "day"), "video", "frames")
     inbox.put("anna", "day", '{"stride": 5}', "tailor.json")
+    (request,) = inbox.until_quiet()
+    assert selected(request) == FROM_FRAMES
+
+
+def test_points_that_choose_a_template_with_a_rate_of_its_own_make_the_frames_again(
+    inbox: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "templates.toml"
+    own.write_text(
+        '[feeder]\nfeature_set = "mouse"\nfps = 5\n'
+        'objects = [{name = "mouse", kind = "animal"}, {name = "feeder", kind = "nest"}]\n'
+    )
+    monkeypatch.setenv("TAILOR_TEMPLATES", str(own))
+    inbox.put("anna", "day", "A")
+    inbox.until_quiet()
+    inbox.make(inbox.row("anna", "day"), "video", "frames")
+    inbox.put("anna", "day", '{"points": {"mouse": [1, 2]}}', "tailor.json")
+    (request,) = inbox.until_quiet()
+    assert selected(request) == FROM_PROMPTS
+    both = '{"points": {"mouse": [1, 2], "feeder": [3, 4]}}'
+    inbox.put("anna", "day", both, "tailor.json")
     (request,) = inbox.until_quiet()
     assert selected(request) == FROM_FRAMES
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.templates import load_templates, sampling_of
 from tailor_assets.video_settings import (
     GivenPoint,
     VideoSettings,
@@ -138,17 +139,25 @@ def test_any_text_is_settings_or_one_problem(text: str) -> None:
 
 
 def test_only_what_decides_the_frames_is_sampling() -> None:
-    points = parse_settings('{"points": {"mouse": [1, 2]}, "px_per_cm": 3}')
-    assert points.sampling() == VideoSettings().sampling()
-    for text in ('{"stride": 2}', '{"fps": 2}', '{"fps_override": 2}', '{"template": "rat1"}'):
-        assert parse_settings(text).sampling() != VideoSettings().sampling()
+    templates = load_templates()
+    fast = templates["rat1"].model_copy(update={"name": "fast", "fps": 50.0})
+    templates |= {"fast": fast}
+
+    def sampling(text: str) -> tuple[object, ...]:
+        return sampling_of(parse_settings(text), templates)
+
+    for text in ('{"points": {"mouse": [1, 2]}, "px_per_cm": 3}', '{"template": "rat1"}',
+                 '{"arena": [[40, 30], [600, 30], [600, 450]]}'):  # fmt: skip
+        assert sampling(text) == sampling("{}")
+    for text in ('{"stride": 2}', '{"fps": 2}', '{"fps_override": 2}', '{"template": "fast"}',
+                 '{"template": "unknown"}', '{"points": {"unknown": [1, 2]}}'):  # fmt: skip
+        assert sampling(text) != sampling("{}")
 
 
 def test_an_arena_is_an_outline_of_corners() -> None:
     settings = parse_settings('{"arena": [[40, 30], {"x": 600, "y": 30}, [600.5, 450]]}')
     assert settings.arena_outline() == [(40, 30), (600, 30), (600.5, 450)]
     assert parse_settings('{"arena": null}').arena_outline() is None
-    assert settings.sampling() == VideoSettings().sampling(), "the frames need not be taken again"
 
 
 @pytest.mark.parametrize(
