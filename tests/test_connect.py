@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,17 @@ def test_disconnecting_with_its_data_leaves_nothing_of_the_tenant_and_all_of_the
             dg.materialize(
                 [features], partition_key=key, instance=instance, tags={"tailor/tenant": tenant}
             )
-        assert forget_tenant("ben", instance, registry, store, load_settings()) == 1
+        labels = [
+            tmp_path / place / f"{keys[tenant]}.{ending}"
+            for tenant in keys
+            for place, ending in (("labels", "csv"), ("review_labels/activity/run", "tsv"))
+        ]
+        for path in labels:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("behavior\tstart_s\tstop_s\n")
+        settings = replace(load_settings(), home=tmp_path)
+        assert forget_tenant("ben", instance, registry, store, settings) == 1
+        assert [path.name[:3] for path in labels if path.exists()] == ["ann", "ann"]
         assert instance.get_dynamic_partitions("videos") == [keys["anna"]]
         (run,) = instance.get_runs()
         assert run.tags["tailor/tenant"] == "anna"

@@ -140,6 +140,12 @@ def _delete_data(tenant: str, registry: VideoRegistry) -> None:
     from tailor_assets.services.health import open_instance
 
     settings = load_settings()
+    folder = settings.drive_root / tenant
+    if settings.drive == "local" and (folder / "tailor" / "videos").is_dir():
+        raise PermanentProblem(
+            f"The videos of {tenant} still lie in {folder}, and would be processed anew within "
+            "seconds: move that folder away, then give the same command."
+        )
     with open_instance(settings.home / "dagster", registry.url) as instance:
         count = forget_tenant(tenant, instance, registry, ArtifactStore(), settings)
     record(
@@ -150,8 +156,9 @@ def _delete_data(tenant: str, registry: VideoRegistry) -> None:
         details={"videos": count},
     )
     console.print(
-        f"Everything that tailor held of {tenant} is deleted: {count} videos, their working copies, "
-        "runs and rows. What is in the Drive is as it was."
+        f"What tailor held of {tenant} is deleted: {count} videos, their working copies, labels, "
+        "runs and rows. What is in the Drive is as it was; so are the models that were trained with "
+        "its labels, the folders of cohorts it was in, and the log files of the last weeks."
     )
 
 

@@ -3,6 +3,9 @@
 Nothing in the tenant's Drive is touched: what is there is theirs.
 """
 
+from collections.abc import Collection
+from pathlib import Path
+
 import dagster as dg
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
@@ -11,10 +14,14 @@ from resources.notifications.outbox import forget_notifications
 from resources.sam2_client import remove_checkpoints_of
 from resources.settings import Settings
 from resources.video_registry import VideoRegistry
+from run_queue.dagster_history import delete_run
 from run_queue.job_ledger import TENANT_TAG
 from run_queue.retention import forget_tenant_jobs
+from tailor_assets.behavior_model import LABELS_FOLDER
+from tailor_assets.compute.behavior.training.sources import LABEL_ENDINGS
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.partitions import videos
+from tailor_assets.retraining import REVIEW_LABELS_FOLDER
 
 
 def forget_tenant(
@@ -44,13 +51,23 @@ def forget_tenant(
             "with the same command."
         )
     for run_id in runs:
-        instance.delete_run(run_id)
+        delete_run(instance, run_id)
     for key in keys:
         store.forget(key)
         instance.delete_dynamic_partition(str(videos.name), key)
+    _remove_labels(settings.home, keys)
     remove_checkpoints_of(settings.home / "checkpoints", keys)
     remove_parts(settings.home / "incoming", tenant, registry.file_ids_of(tenant))
     forget_tenant_jobs(registry.database_url, tenant, runs)
     forget_notifications(registry.database_url, tenant)
     registry.forget(tenant)
     return len(keys)
+
+
+def _remove_labels(home: Path, keys: Collection[str]) -> None:
+    """What people said of the videos: label files, and those made of decisions."""
+    folders = [home / LABELS_FOLDER, *(home / REVIEW_LABELS_FOLDER).glob("*/*")]
+    for folder in folders:
+        for key in keys:
+            for ending in LABEL_ENDINGS:
+                (folder / f"{key}{ending}").unlink(missing_ok=True)
