@@ -22,6 +22,11 @@ class RetentionPolicy:
     timeline: timedelta = timedelta(days=400)
     """TAILOR_KEEP_TIMELINE_DAYS: when each run did what, and what it cost."""
 
+    @property
+    def memory(self) -> timedelta:
+        """For so long it is known of every job, however it ended, that there was one."""
+        return min(self.finished, self.failed)
+
 
 def load_retention_policy() -> RetentionPolicy:
     """Read the environment now. Raises PermanentProblem for what is no whole number of 1 or more."""

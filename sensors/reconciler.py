@@ -32,7 +32,7 @@ def reconciler(
 ) -> dg.SkipReason:
     """Launches nothing itself: what is missing becomes a job. Says what it has mended."""
     try:
-        memory = load_retention_policy().finished
+        memory = load_retention_policy().memory
         source, home = drive.open(), load_settings().home
     except PermanentProblem as problem:
         return dg.SkipReason(f"Nothing is looked at: {problem}")

@@ -42,6 +42,7 @@ from run_queue.one_at_a_time import RECONCILER_LOCK, only_one
 from run_queue.reconciler import mend
 from run_queue.reconciling.look import Look
 from run_queue.reconciling.missed_jobs import turn_of_the_day
+from run_queue.retention_policy import RetentionPolicy
 from run_queue.shares import Expectations
 from sensors.reconciler import reconciler
 from tailor_assets.commands.reconcile import reconcile
@@ -91,6 +92,13 @@ def add_run(look: Look, status: DagsterRunStatus, **tags: str) -> str:
 
 
 # ------------------------------------------------------------------ a video without a run
+
+
+def test_a_video_whose_failure_was_forgotten_is_not_lost() -> None:
+    """Where finished jobs are kept for longer than failed ones, these are known for less long."""
+    policy = RetentionPolicy(finished=timedelta(days=30), failed=timedelta(days=7))
+    assert policy.memory == timedelta(days=7)
+    assert RetentionPolicy().memory == timedelta(hours=24)
 
 
 def test_an_admitted_video_with_neither_job_nor_run_is_asked_for_again(look: Look) -> None:

@@ -24,7 +24,7 @@ def reconcile() -> list[str]:
             ArtifactStore(),
             ConfiguredDrive().open(),
             settings.home,
-            load_retention_policy().finished,
+            load_retention_policy().memory,
         )
         said = mend(look, sweep=True)
     if said is None:
