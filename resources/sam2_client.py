@@ -13,7 +13,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -276,6 +276,8 @@ def remove_old_checkpoints(checkpoints: Path) -> None:
     if not checkpoints.is_dir():
         return
     for folder in checkpoints.iterdir():
-        newest = max((path.stat().st_mtime for path in folder.rglob("*")), default=0.0)
-        if time.time() - max(newest, folder.stat().st_mtime) > _CHECKPOINT_DAYS * 86_400:
-            shutil.rmtree(folder, ignore_errors=True)
+        # What is being written or finished meanwhile is not old.
+        with suppress(FileNotFoundError):
+            newest = max((path.stat().st_mtime for path in folder.rglob("*")), default=0.0)
+            if time.time() - max(newest, folder.stat().st_mtime) > _CHECKPOINT_DAYS * 86_400:
+                shutil.rmtree(folder, ignore_errors=True)

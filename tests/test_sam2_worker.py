@@ -14,6 +14,7 @@ import dagster as dg
 import numpy as np
 import pytest
 
+from resources.sam2_client import remove_old_checkpoints
 from resources.segmenter import EngineSettings, SegmentationRequest, Segmenter
 from resources.settings import PROJECT_ROOT, load_settings
 from resources.worker_process import worker_environment
@@ -44,6 +45,19 @@ def _holder(folder: Path) -> "subprocess.Popen[bytes]":
     assert process.stdout is not None
     assert process.stdout.readline() == b"held\n"
     return process
+
+
+def test_a_checkpoint_that_goes_while_old_ones_are_looked_for_stops_nobody(tmp_path: Path) -> None:
+    """Another run replaces its own at any time: a link to nothing stands for that moment."""
+    for name in ("busy", "old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "checkpoint.pt").write_bytes(b"x")
+    (tmp_path / "busy" / ".checkpoint.pt").symlink_to(tmp_path / "replaced")
+    weeks_ago = time.time() - 30 * 86_400
+    for path in (tmp_path / "old" / "checkpoint.pt", tmp_path / "old"):
+        os.utime(path, (weeks_ago, weeks_ago))
+    remove_old_checkpoints(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["busy"]
 
 
 def test_a_second_worker_waits_for_the_gpu_says_so_and_gets_it_when_the_first_is_killed(
