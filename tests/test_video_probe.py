@@ -2,13 +2,14 @@
 
 import hashlib
 import os
+import re
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from making_videos import break_packets, make_video
+from making_videos import break_packets, make_video, packets_of
 
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.recording.video_probe import probe_video
@@ -153,6 +154,34 @@ def test_a_file_cut_off_in_copying_is_recognised_by_its_own_header(
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     with pytest.raises(PermanentProblem, match="cut off"):
         probe_video(path)
+
+
+# H.264 in AVI: of other codecs the first frame is shown from 0 on, whatever its time.
+AFTER_HALF_A_MINUTE = [("a.mkv", "libx264"), ("a.webm", "libvpx"), ("a.avi", "libx264")]
+
+
+@pytest.mark.parametrize(("name", "codec"), AFTER_HALF_A_MINUTE)
+def test_a_part_of_a_recording_whose_times_go_on_from_the_part_before_is_whole(
+    tmp_path: Path, name: str, codec: str
+) -> None:
+    path = make_video(tmp_path / name, codec=codec, pts=range(900, 1200))
+    info, timestamps_s = probe_video(path)
+    assert info.duration_s == pytest.approx(10, abs=0.01)
+    np.testing.assert_allclose(timestamps_s, np.arange(300) / 30, atol=1e-3)
+
+
+@pytest.mark.parametrize(("name", "codec"), AFTER_HALF_A_MINUTE)
+def test_a_part_that_is_cut_off_is_told_by_its_own_length_and_not_by_when_it_begins(
+    tmp_path: Path, name: str, codec: str
+) -> None:
+    path = make_video(tmp_path / name, codec=codec, pts=range(900, 1200))
+    position, _ = packets_of(path)[200]
+    path.write_bytes(path.read_bytes()[:position])
+    with pytest.raises(PermanentProblem, match="cut off") as problem:
+        probe_video(path)
+    promised, held = re.findall(r"[\d.]+ s", str(problem.value))
+    assert promised in ("9.9 s", "10.0 s")
+    assert held[0] in "567"
 
 
 def test_a_picture_that_changes_its_size_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,9 @@ from bisect import bisect_left
 
 import numpy as np
 
+# Raised whenever the same file gets other times, so that what was made with the earlier ones is
+# out of date.
+TIMING_VERSION = "2"
 # A stream that keeps only decoding order (H.264 in AVI) shifts a timestamp by its reorder depth,
 # which H.264 and HEVC limit to 16 frames.
 MAX_REORDER_FRAMES = 16

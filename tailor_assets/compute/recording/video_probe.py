@@ -97,11 +97,15 @@ def probe_video(
         rate = video.stream.average_rate or video.stream.guessed_rate
         stated_fps = float(rate) if rate else None
         tick_s = video.time_base
-        timestamps_s, repaired = mend_timestamps(video.seconds(np.array(pts)), tick_s, stated_fps)
+        raw_s = video.seconds(np.array(pts))
+        timestamps_s, repaired = mend_timestamps(raw_s, tick_s, stated_fps)
         fps = frames_per_second(timestamps_s, tick_s, stated_fps)
         last_step = 1.0 / fps if fps else (1.0 / stated_fps if stated_fps else 0.0)
         duration_s = float(timestamps_s[-1]) + last_step
-        _refuse_cut_off(video, duration_s)
+        known = ~np.isnan(raw_s)
+        # The median, so that a time which is not believed says nothing of where the others begin.
+        begins_s = float(np.median((raw_s - timestamps_s)[known])) if known.any() else 0.0
+        _refuse_cut_off(video, begins_s, duration_s)
         if orientation.swaps_sides:
             width, height = height, width
         if progress is not None:
@@ -139,8 +143,11 @@ def _refuse_oblong_pixels(video: OpenVideo) -> None:
     )
 
 
-def _refuse_cut_off(video: OpenVideo, duration_s: float) -> None:
-    """Raise where the file's own header promises clearly more video than the file holds."""
+def _refuse_cut_off(video: OpenVideo, begins_s: float, duration_s: float) -> None:
+    """Raise where the file's own header promises clearly more video than the file holds.
+
+    ``begins_s``: the container's time of the first frame, up to which there is no video.
+    """
     name = video.path.name
     remedy = (
         "recording or copying was interrupted; copy it again from its source or export it again"
@@ -164,8 +171,10 @@ def _refuse_cut_off(video: OpenVideo, duration_s: float) -> None:
         stated_s = (video.container.duration or 0) / 1_000_000
     else:
         return  # the others estimate their length from what is there, or another track is longer
-    if duration_s < 0.98 * stated_s - 0.5:
+    # Headers count from 0; a part of a long recording, or one by the wall clock, begins later.
+    promised_s = stated_s - begins_s
+    if duration_s < 0.98 * promised_s - 0.5:
         raise PermanentProblem(
-            f"{name} is cut off: its header promises {stated_s:.1f} s and the file holds "
+            f"{name} is cut off: its header promises {promised_s:.1f} s and the file holds "
             f"{duration_s:.1f} s; {remedy}."
         )
