@@ -20,6 +20,7 @@ from tailor_assets.compute.behavior.training.choices import (
 from tailor_assets.progress import LogProgress
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 
     from tailor_assets.compute.behavior.training.train import Candidate
@@ -189,3 +190,9 @@ class StoredFeatures:
     def read(self, video: str, columns: Sequence[str]) -> "pl.DataFrame":
         """These columns alone."""
         return self._store.read_table(video, "features", lambda _: columns)
+
+    def player_times(self, video: str, source_frames: "np.ndarray | None") -> "np.ndarray | None":
+        """Where a person has corrected the container's frame rate. Raises as ``player_times``."""
+        from tailor_assets.frames import player_times
+
+        return player_times(self._store, video, source_frames)

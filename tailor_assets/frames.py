@@ -9,6 +9,7 @@ from resources.settings import load_settings
 from resources.video_registry import VideoRegistry
 from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once, check_result, check_spec
 from tailor_assets.checks import problem_with_frames
+from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.partitions import videos
 from tailor_assets.progress import LogProgress
 from tailor_assets.templates import choose_template, load_templates
@@ -61,11 +62,11 @@ def frames(
             set(settings.points),
         )
         if config.stride is not None or config.fps is not None:
-            stride, fps = config.stride, config.fps
+            stride, fps, said_by = config.stride, config.fps, "run"
         elif settings.stride is not None or settings.fps is not None:
-            stride, fps = settings.stride, settings.fps
+            stride, fps, said_by = settings.stride, settings.fps, "tailor.json"
         else:
-            stride, fps = template.stride, template.fps
+            stride, fps, said_by = template.stride, template.fps, "template"
 
         source_s = store.read_table(key, "video_timestamps")["timestamp_s"].to_numpy()
         if settings.fps_override:
@@ -101,6 +102,7 @@ def frames(
                 "frame_count": table.height,
                 "stride": stride,
                 "fps": fps,
+                "rate_said_by": said_by,
                 "quality": config.quality,
                 "fps_override": settings.fps_override,
                 "video_fps": video_fps,
@@ -122,6 +124,28 @@ def frames(
         },
         check_results=[check_result("frames_match_table", "frames", problem)],
     )
+
+
+def player_times(
+    store: ArtifactStore, key: str, source_frames: np.ndarray | None
+) -> np.ndarray | None:
+    """When a video player, and so BORIS, shows these frames of a video; None where tailor says so too.
+
+    source_frames: int64 [n]; returns float64 [n], seconds from the first frame by the container's
+    timestamps, which are tailor's own times unless there is an ``fps_override``. Raises
+    PermanentProblem where there is one and the container's times are not known.
+    """
+    frames = store.record(key, "frames")
+    if frames is None or not frames.details.get("fps_override"):
+        return None
+    if source_frames is None or store.record(key, "video") is None:
+        raise PermanentProblem(
+            f"The video {key} has an fps_override, and when a player shows its frames is not known "
+            "any more, so BORIS's times mean nothing for it: materialize `video` and all that "
+            "follows again."
+        )
+    table = store.read_table(key, "video_timestamps", lambda _: ["timestamp_s"])
+    return table["timestamp_s"].to_numpy()[source_frames]
 
 
 def _as_markdown(table: object, rows: int = 5) -> str:

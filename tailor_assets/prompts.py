@@ -11,11 +11,12 @@ import dagster as dg
 import numpy as np
 from pydantic import Field
 
-from resources.artifact_store import ArtifactStore, version_of
+from resources.artifact_store import ArtifactRecord, ArtifactStore, version_of
 from resources.settings import load_settings
 from resources.video_registry import VideoRegistry
 from tailor_assets.asset_helpers import OWNERS, bad_input_fails_once
 from tailor_assets.choose_points import ChosenPoints, choose_points
+from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.prompts import ObjectPrompt
 from tailor_assets.partitions import videos
 from tailor_assets.templates import Template, choose_template, load_templates
@@ -69,6 +70,8 @@ def prompts(
             config.template or settings.template,
             set(settings.points) | set(from_run),
         )
+        if settings.stride is None and settings.fps is None:
+            _refuse_frames_of_another_template(template, frames)
         source_frames = store.read_table(key, "frames")["source_frame"].to_numpy()
 
         with store.local(key, video.details["file"]) as path:
@@ -152,6 +155,25 @@ def read_prompts(
         details.get("px_per_cm"),
         None if arena is None else [(float(x), float(y)) for x, y in arena],
     )
+
+
+def _refuse_frames_of_another_template(template: Template, frames: ArtifactRecord) -> None:
+    """Points of a run can choose another template than ``frames`` did, which knew nothing of them."""
+    taken = frames.details.get("stride"), frames.details.get("fps")
+    wanted = template.stride, template.fps
+    # Frames of an earlier tailor do not say who said it.
+    if frames.details.get("rate_said_by") == "template" and taken != wanted:
+        raise PermanentProblem(
+            f"The frames were taken at {_rate(*taken)} and template {template.name!r} asks for "
+            f"{_rate(*wanted)}: name it in the configuration of `frames`, too (template: "
+            f"{template.name}), and run both again."
+        )
+
+
+def _rate(stride: int | None, fps: float | None) -> str:
+    if stride is not None:
+        return f"a stride of {stride}"
+    return "ten frames per second" if fps is None else f"{fps:g} frames per second"
 
 
 def _wait(context: dg.AssetExecutionContext, template: Template, chosen: ChosenPoints) -> None:

@@ -120,6 +120,7 @@ def gather_labels(
     """
     from tailor_assets.compute.behavior.training.label_files import read_labels
     from tailor_assets.compute.behavior.training.sources import found_label_files
+    from tailor_assets.frames import player_times
 
     files = found_label_files(label_folder)
     decided = partitions_with_decisions(database_url)
@@ -159,7 +160,14 @@ def gather_labels(
             except PermanentProblem as problem:
                 warnings.append(f"The decisions on {video} are not used: {problem}")
         if video in files:
-            of_file = read_labels(files[video], times, source_frames=frames, choice=choice)
+            try:
+                shown_s = player_times(store, video, frames)
+            except PermanentProblem as problem:
+                warnings.append(f"{video} is left out: {problem}")
+                continue
+            of_file = read_labels(
+                files[video], times, source_frames=frames, player_s=shown_s, choice=choice
+            )
             labels = [
                 one if one is not None else other
                 for one, other in zip(of_file, labels, strict=True)

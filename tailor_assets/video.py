@@ -48,6 +48,7 @@ def video(
     median difference of the container's timestamps; width and height are of the upright picture.
     A file that can never be processed fails once and says why.
     """
+    from tailor_assets.compute.recording.frame_timing import TIMING_VERSION
     from tailor_assets.compute.recording.video_probe import probe_video
 
     key = context.partition_key
@@ -88,7 +89,7 @@ def video(
             schema={"source_frame": pl.Int64, "timestamp_s": pl.Float64},
         ).write_parquet(draft.path("video_timestamps.parquet"))
         record = draft.commit(
-            version=version_of("video", CODE_VERSION, md5),
+            version=version_of("video", CODE_VERSION, TIMING_VERSION, md5),
             details={
                 "file": name,
                 "tenant": row.tenant,

@@ -18,6 +18,7 @@ import pytest
 from pipeline_lab import CHAIN, FROM_PROMPTS, Lab, tree
 
 from tailor_assets.compute.mask_file import MaskReader
+from tailor_assets.compute.recording import frame_timing
 from tailor_assets.definitions import build_defs
 
 NEST = (232, 80)  # inside the nest of small_clip
@@ -181,6 +182,17 @@ def test_the_same_video_again_has_the_same_versions_and_uploads_nothing(
     assert published.metadata["uploaded"].value == 0
     assert published.metadata["already there"].value == len(files)
     assert tree(lab.results("anna", "day 1")) == files
+
+
+def test_a_recording_whose_times_were_mended_otherwise_outdates_what_was_made_from_it(
+    copied: tuple[Lab, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab, key = copied
+    before = lab.record(key, "video").version
+    monkeypatch.setattr(frame_timing, "TIMING_VERSION", "of another tailor")
+    assert lab.run(key, ["video"]).success
+    assert lab.record(key, "video").version != before
+    assert "made from an earlier 'video'" in lab.run(key, ["prompts"]).sentence
 
 
 def test_nothing_is_left_lying_about_in_the_working_copies(finished: tuple[Lab, str]) -> None:
@@ -457,6 +469,31 @@ def test_the_run_says_which_frames_then_tailor_json(
     assert record.details["frame_count"] == count
     assert record.details["effective_fps"] == pytest.approx(rate)
     assert len(list(Path(str(lab.store.path(key, "frames"))).iterdir())) == count
+
+
+def test_frames_taken_as_another_template_says_than_the_points_choose_are_refused(
+    copied: tuple[Lab, str], tmp_path: Path
+) -> None:
+    lab, key = copied
+    (tmp_path / "home").mkdir(exist_ok=True)
+    (tmp_path / "home" / "templates.toml").write_text(
+        'mouse_nest = {feature_set = "mouse", fps = 5.0, objects = '
+        '[{name = "mouse", kind = "animal", detect = true}, {name = "nest", kind = "nest"}]}\n'
+    )
+    lab.say(key, {})
+    points = {"prompts": {"points": {"nest": list(NEST)}}}
+
+    def said(frames: dict[str, Any], prompts: dict[str, Any] = points) -> str:
+        return lab.run(key, ["frames", "prompts"], {"frames": frames, **prompts}).sentence
+
+    assert "at ten frames per second" in said({})
+    assert "'mouse_nest' asks for 5 frames per second" in said({})
+    assert said({"template": "mouse_nest"}) == ""
+    assert lab.record(key, "frames").details["frame_count"] == 15
+    assert "asks for ten frames per second" in said({"template": "mouse_nest"}, {})
+    assert said({"stride": 7}) == ""
+    lab.say(key, {"stride": 7})
+    assert said({}) == ""
 
 
 def test_a_fixed_frame_rate_replaces_the_containers_times(copied: tuple[Lab, str]) -> None:

@@ -202,6 +202,18 @@ def test_aggregated_events_of_boris_are_read(read):
     assert spans(labels) == [("s", 18, 82), ("p", 90, 91)]
 
 
+def test_boris_counts_time_as_the_player_does_and_all_others_as_tailor_does(read):
+    player_s = 3 * TIMES + 0.1 * (np.arange(100) % 2)  # as wrong as a container may be
+    text = tabular(("groom", "START", player_s[20]), ("groom", "STOP", player_s[30]))
+    assert spans(read(text, player_s=player_s)) == [("groom", 20, 30)]
+    text = aggregated(("groom", "STATE", player_s[80], player_s[95]))
+    assert spans(read(text, player_s=player_s)) == [("groom", 80, 95)]
+    text = "behavior,start_s,stop_s\ngroom,2.0,3.0\n"
+    assert spans(read(text, player_s=player_s)) == [("groom", 20, 30)]
+    with pytest.raises(PermanentProblem, match="the video ends at 10"):
+        read(aggregated(("groom", "STATE", 240, 285)))
+
+
 def test_the_same_events_as_csv_give_the_same_labels(read):
     events = tabular(("rest", "START", "0.5"), ("rest", "STOP", "2.0"))
     assert read(events.replace("\t", ",")) == read(events, name="video.tsv")

@@ -22,6 +22,7 @@ from tailor_assets.behavior_model import StoredFeatures
 from tailor_assets.cli import main
 from tailor_assets.commands.behavior_models import show_behavior_model
 from tailor_assets.compute.behavior.training.label_files import LabelChoice, read_labels
+from tailor_assets.compute.behavior.training.sources import gather
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.features.feature_table import FEATURES_VERSION
 from tailor_assets.compute.review.ranking import ranked_windows
@@ -267,6 +268,96 @@ def test_the_job_retrain_reports_the_candidate_and_a_bad_name_fails_once(
         run = instance.get_run_by_id(bad.run_id)
         assert run is not None
         assert run.tags["dagster/max_retries"] == "0"
+
+
+# ---------------------------------------------------------------- a container whose times are wrong
+
+
+def with_a_wrong_container(store: ArtifactStore, key: str, seed: int) -> np.ndarray:
+    """A video whose container plays at 12 frames per second, and a little unevenly, what was filmed
+    at 30; when it shows each row of the features."""
+    put_video(store, key, seed)
+    sources = store.read_table(key, "features")["source_frame"].to_numpy()
+    shown_s = np.arange(sources[-1] + 3) / 12 + 0.01 * (np.arange(sources[-1] + 3) % 2)
+    with store.making(key, "video") as draft:
+        pl.DataFrame(
+            {"source_frame": np.arange(shown_s.size), "timestamp_s": shown_s}
+        ).write_parquet(draft.path("video_timestamps.parquet"))
+        draft.commit(version="1", details={"fps": 12.0, "file_name": "day.avi"})
+    with store.making(key, "frames") as draft:
+        draft.commit(version="1", details={"fps_override": 30.0, "video_fps": 30.0})
+    return shown_s[sources]
+
+
+def gathered_labels(store: ArtifactStore, url: str, home: Path, key: str) -> list[str | None]:
+    gathered = gather_labels(
+        store, url, StoredFeatures(store), home / "labels", home / "work", LabelChoice(), 0.0
+    )
+    return read_labels(
+        gathered.files[key], store.read_table(key, "features")["timestamp_s"].to_numpy()
+    )
+
+
+def test_boris_and_tailor_speak_of_the_same_frames_where_the_containers_times_are_wrong(
+    store: ArtifactStore, url: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown_s = with_a_wrong_container(store, "video4", 4)
+    file = home / "events.tsv"
+    assert said(capsys, "review", "export", "video4", "--out", str(file), "--whole")[0] == 0
+    events = pl.read_csv(file, separator="\t", infer_schema_length=None)
+    assert set(events["FPS"]) == {12.0}
+    starts = events.filter(pl.col("Behavior type") == "START")
+    np.testing.assert_allclose(starts["Time"], shown_s[starts["Image index"].to_numpy() // 3])
+    assert events["Observation duration"][0] == pytest.approx(60 * 30 / 12, abs=0.5)
+
+    predicted = store.read_table("video4", "flags")["behavior"].to_list()
+    status, out, _ = said(capsys, "review", "import", "video4", str(file))
+    assert status == 0
+    assert {line.rpartition(": ")[2] for line in out.splitlines()[:-1]} == {"accept."}
+
+    # A person puts it among the label files, or tailor does.
+    (home / "labels").mkdir()
+    (home / "labels" / "video4.tsv").write_text(file.read_text())
+    assert gathered_labels(store, url, home, "video4") == predicted
+    # So does what trains with label files alone.
+    label_file = {"video4": home / "labels" / "video4.tsv"}
+    together, _ = gather(
+        StoredFeatures(store), label_file, choice=LabelChoice(), columns=["speed_cm_s"]
+    )
+    found = store.read_table("video4", "features")["mask_quality"].to_numpy() > 0
+    labelled = np.array(predicted, dtype=object)[found]
+    data = together.data
+    assert [data.labels[code] for code in data.codes] == labelled.tolist()
+    (home / "labels" / "video4.tsv").unlink()
+    assert said(capsys, "review", "import", "video4", str(file), "--as-labels")[0] == 0
+    kept = home / "labels" / "video4.tsv"
+    features = store.read_table("video4", "features")
+    arguments = {"source_frames": features["source_frame"].to_numpy()}
+    times = features["timestamp_s"].to_numpy()
+    assert read_labels(kept, times, **arguments) == predicted, "without knowing the container"
+    assert gathered_labels(store, url, home, "video4") == predicted
+
+
+def test_label_files_in_tailors_own_time_stay_so_where_the_containers_times_are_wrong(
+    store: ArtifactStore, url: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_a_wrong_container(store, "video4", 4)
+    bouts = home / "bouts.csv"
+    bouts.write_text("behavior,start_s,stop_s\nrun,10,12\n")
+    assert said(capsys, "review", "import", "video4", str(bouts), "--as-labels")[0] == 0
+    assert (home / "labels" / "video4.csv").read_text() == bouts.read_text()
+    expected = [None] * 100 + ["run"] * 20 + [None] * 480
+    assert gathered_labels(store, url, home, "video4") == expected
+
+
+def test_without_the_containers_times_nothing_is_taken_from_boris(
+    store: ArtifactStore, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_a_wrong_container(store, "video4", 4)
+    store.path("video4", "video.json").unlink()
+    status, _, err = said(capsys, "review", "export", "video4", "--out", str(home / "events.tsv"))
+    assert (status, "The video video4 has an fps_override" in err) == (1, True)
+    assert not (home / "events.tsv").exists()
 
 
 # ------------------------------------------------------------------------------- command line

@@ -17,9 +17,11 @@ from tailor_assets.behavior_model import LABELS_FOLDER
 from tailor_assets.commands.serve import running_registry
 from tailor_assets.commands.terminal import console, progress_bars, whoever_types
 from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.frames import player_times
 from tailor_assets.retraining import REVIEW_LABELS_FOLDER, retrain
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 
     from tailor_assets.compute.behavior.training.label_files import LabelChoice
@@ -142,7 +144,6 @@ def export_boris(video: str, out: Path, *, top: int | None, whole: bool) -> str:
     store = ArtifactStore()
     known = decisions_of(running_registry().database_url, store, video)
     table = store.read_table(video, "flags")
-    frames = store.record(video, "frames")
     recording = store.record(video, "video")
     text, events = boris_text(
         video,
@@ -152,7 +153,8 @@ def export_boris(video: str, out: Path, *, top: int | None, whole: bool) -> str:
         whole=whole,
         made_at=known.flags.created_at,
         media=str(recording.details.get("file_name") or video) if recording else video,
-        fps=frames.details.get("video_fps") if frames else None,
+        fps=recording.details.get("fps") if recording else None,
+        player_s=player_times(store, video, _source_frames(table)),
     )
     with write_atomically(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -169,8 +171,12 @@ def boris_text(
     made_at: str = "",
     media: str = "",
     fps: float | None = None,
+    player_s: "np.ndarray | None" = None,
 ) -> tuple[str, int]:
     """The file's text and how many events it has. What was rejected is not in it.
+
+    ``fps``, and ``player_s`` float64 [rows] of the flags where it is not their ``timestamp_s``: by
+    the video's container, as BORIS plays it.
 
     Of windows that nobody has decided about it has what was predicted; each event's comment says
     which window it is of, and what was decided.
@@ -193,7 +199,7 @@ def boris_text(
         label if keep else None
         for label, keep in zip(reviewed_labels(flags, decisions), kept, strict=True)
     ]
-    times = flags["timestamp_s"].to_numpy()
+    times = flags["timestamp_s"].to_numpy() if player_s is None else player_s
     events = label_events(labels, times, number)
     comments = []
     for event in events:
@@ -232,7 +238,7 @@ def import_labels(
     url, store = running_registry().database_url, ArtifactStore()
     store.require(video, "flags")
     flags = store.read_table(video, "flags")
-    labels = _read(file, flags, subject)
+    labels = _read(file, flags, player_times(store, video, _source_frames(flags)), subject)
     proposals = decisions_from_labels(flags, labels)
     made = decide(
         url,
@@ -265,13 +271,21 @@ def import_labels(
 def keep_as_label_file(video: str, file: Path, *, subject: str | None) -> str:
     """Copy the file to where training looks for labels; returns a sentence.
 
+    BORIS's file of a video with an ``fps_override`` becomes a label per frame: its times are the
+    container's, which not everything that trains with it knows.
+
     Raises PermanentProblem where it does not fit the video, or the video has another label file.
     """
+    import polars as pl
+
+    from tailor_assets.compute.behavior.training.label_files import is_of_boris
     from tailor_assets.compute.behavior.training.sources import LABEL_ENDINGS
 
     store = ArtifactStore()
     store.require(video, "flags")
-    labels = _read(file, store.read_table(video, "flags"), subject)
+    flags = store.read_table(video, "flags")
+    shown_s = player_times(store, video, _source_frames(flags))
+    labels = _read(file, flags, shown_s, subject)
     folder = load_settings().home / LABELS_FOLDER
     ending = file.suffix.lower() if file.suffix.lower() in LABEL_ENDINGS else ".tsv"
     folder.mkdir(parents=True, exist_ok=True)
@@ -287,7 +301,12 @@ def keep_as_label_file(video: str, file: Path, *, subject: str | None) -> str:
         )
     target = folder / f"{video}{ending}"
     with write_atomically(target) as temporary:
-        shutil.copyfile(file, temporary)
+        if shown_s is None or not is_of_boris(file):
+            shutil.copyfile(file, temporary)
+        else:
+            flags.select("source_frame", pl.Series("behavior", labels, pl.String)).drop_nulls(
+                "behavior"
+            ).write_csv(temporary, separator="," if ending == ".csv" else "\t")
     count = sum(label is not None for label in labels)
     return f"{target} labels {count} of {len(labels)} frames; training takes it from now on."
 
@@ -341,16 +360,22 @@ def retrain_model(
     ]
 
 
-def _read(file: Path, flags: "pl.DataFrame", subject: str | None) -> list[str | None]:
+def _read(
+    file: Path, flags: "pl.DataFrame", player_s: "np.ndarray | None", subject: str | None
+) -> list[str | None]:
     from tailor_assets.compute.behavior.training.label_files import LabelChoice, read_labels
 
-    frames = flags["source_frame"].to_numpy() if "source_frame" in flags.columns else None
     return read_labels(
         file,
         flags["timestamp_s"].to_numpy(),
-        source_frames=frames,
+        source_frames=_source_frames(flags),
+        player_s=player_s,
         choice=LabelChoice(subject=subject),
     )
+
+
+def _source_frames(flags: "pl.DataFrame") -> "np.ndarray | None":
+    return flags["source_frame"].to_numpy() if "source_frame" in flags.columns else None
 
 
 def _boris_date(created_at: str) -> str:

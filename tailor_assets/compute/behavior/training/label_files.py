@@ -6,6 +6,9 @@
   with START, STOP and POINT
 - BORIS, aggregated events: ``Behavior``, ``Behavior type`` (STATE, POINT), ``Start (s)``, ``Stop (s)``
 
+BORIS counts time as the player does that shows the video, which is not tailor's time where a person
+has said that the container's is wrong; the others are in tailor's.
+
 BORIS: Friard and Gamba 2016, Methods in Ecology and Evolution 7:1325.
 """
 
@@ -44,13 +47,17 @@ def read_labels(
     timestamps_s: np.ndarray,
     *,
     source_frames: np.ndarray | None = None,
+    player_s: np.ndarray | None = None,
     choice: LabelChoice | None = None,
 ) -> list[str | None]:
     """The label of every row of a video's features, None where it has none.
 
     timestamps_s: float64 [n], increasing, seconds from the video's first frame. source_frames: int64
-    [n], which a file that counts the video's frames needs. A row has the label that was in force at
-    its time; a POINT labels the one row it falls in, before any state that is under way.
+    [n], which a file that counts the video's frames needs. player_s: float64 [n], increasing, when a
+    player shows each row, where that is another time; BORIS's files are read by it.
+
+    A row has the label that was in force at its time; a POINT labels the one row it falls in, before
+    any state that is under way.
 
     Raises PermanentProblem, in one sentence: a file that is none of the kinds above or not UTF-8, a
     START without its STOP, two behaviours at once, events after the video's end, several subjects,
@@ -59,11 +66,12 @@ def read_labels(
     path = Path(path)
     timestamps_s = np.asarray(timestamps_s, dtype=np.float64)
     choice = choice or LabelChoice()
+    shown_s = timestamps_s if player_s is None else np.asarray(player_s, dtype=np.float64)
     table = read_label_table(path, _HEADERS)
     if table.has(*BORIS_AGGREGATED):
-        labels = _rows_of_events(path, aggregated_events(table, choice), timestamps_s)
-    elif table.has(*BORIS_TABULAR) or table.has(*BORIS_TABULAR_OLD):
-        labels = _rows_of_events(path, tabular_events(table, choice), timestamps_s)
+        labels = _rows_of_events(path, aggregated_events(table, choice), shown_s)
+    elif _is_tabular(table):
+        labels = _rows_of_events(path, tabular_events(table, choice), shown_s)
     elif table.has(*BOUTS):
         labels = _rows_of_events(path, bout_events(table, choice), timestamps_s)
     else:
@@ -77,6 +85,16 @@ def read_labels(
             "this video, and how the behaviours are spelt."
         )
     return labels
+
+
+def is_of_boris(path: Path) -> bool:
+    """Whether a label file is BORIS's. Raises PermanentProblem for what is no label file."""
+    table = read_label_table(Path(path), _HEADERS)
+    return table.has(*BORIS_AGGREGATED) or _is_tabular(table)
+
+
+def _is_tabular(table: LabelTable) -> bool:
+    return table.has(*BORIS_TABULAR) or table.has(*BORIS_TABULAR_OLD)
 
 
 # ---------------------------------------------------------------------------------- per frame

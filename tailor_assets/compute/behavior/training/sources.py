@@ -41,6 +41,10 @@ class FeatureSource(Protocol):
     def read(self, video: str, columns: Sequence[str]) -> pl.DataFrame:
         """These columns of its rows."""
 
+    def player_times(self, video: str, source_frames: np.ndarray | None) -> np.ndarray | None:
+        """When a player shows these frames (int64 [n]), float64 [n] in seconds; None where that is
+        not known to differ from the features' own times."""
+
 
 @dataclass(frozen=True)
 class Gathered:
@@ -176,11 +180,14 @@ def _videos(
             )
         needed = (name for column in columns for name in read_from(column, there))
         table = source.read(video, list(dict.fromkeys((*keys, *needed))))
-        frames = table["source_frame"].to_numpy() if "source_frame" in table.columns else None
+        frames = None
+        if "source_frame" in table.columns:
+            frames = table["source_frame"].to_numpy().astype(np.int64)
         given = read_labels(
             labels[video],
             table["timestamp_s"].cast(pl.Float64).to_numpy(),
-            source_frames=None if frames is None else frames.astype(np.int64),
+            source_frames=frames,
+            player_s=source.player_times(video, frames),
             choice=choice,
         )
         yield labelled_video(video, table, given, columns)
@@ -261,6 +268,10 @@ class ResultsFolders:
             raise PermanentProblem(
                 f"{path} is no table of features ({first}): process the video again."
             ) from error
+
+    def player_times(self, video: str, source_frames: np.ndarray | None) -> np.ndarray | None:
+        """None: what the container says is not among the results."""
+        return None
 
     @staticmethod
     def _kind(name: str) -> pl.DataType:
