@@ -111,6 +111,35 @@ def test_only_the_analysed_frames_are_shown_and_time_starts_at_the_first(tmp_pat
     assert [number_in(picture[:360]) for picture in pictures] == list(range(0, 40, 4))
 
 
+@pytest.mark.parametrize(("hole_s", "off_by_s"), [(23_000, 1e-5), (30_000, 1e-3), (2e6, 1e-3)])
+def test_a_hole_of_hours_or_days_is_as_long_in_the_overlay(
+    tmp_path: Path, hole_s: float, off_by_s: float
+) -> None:
+    times = np.array([0, 1, 2, 2 + hole_s, 3.5 + hole_s, 4 + hole_s])
+    writer = timed_video.TimedVideoWriter(
+        tmp_path / "o.mp4", width=64, height=48, usual_fps=1.0, longest_step_s=hole_s
+    )
+    for time_s in times:
+        writer.write(np.zeros((48, 64, 3), np.uint8), time_s)
+    writer.close()
+    assert np.allclose(decoded(tmp_path / "o.mp4")[0], times, rtol=0, atol=off_by_s)
+
+
+def test_the_overlay_of_a_recording_that_paused_overnight_pauses_overnight(tmp_path: Path) -> None:
+    pts = [0, 10, 20, 300_000, 300_010, 300_025]
+    video = make_video(tmp_path / "v.mkv", pts=pts, time_base=Fraction(1, 10))
+    got_s, _ = decoded(overlay_of(tmp_path, video)[1])
+    assert np.allclose(got_s, np.array(pts) / 10, rtol=0, atol=1e-3)
+
+
+def test_a_hole_that_no_mp4_holds_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(PermanentProblem, match=r"a hole of 30\.0 days.*cut the recording"):
+        timed_video.TimedVideoWriter(
+            tmp_path / "o.mp4", width=64, height=48, usual_fps=1.0, longest_step_s=30 * 86400
+        )
+    assert not (tmp_path / "o.mp4").exists()
+
+
 def test_it_plays_in_a_browser(tmp_path: Path) -> None:
     video = make_video(tmp_path / "v.mp4", frames=12, size=(322, 242))
     made, target, _ = overlay_of(tmp_path, video)

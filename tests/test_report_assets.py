@@ -15,6 +15,7 @@ import pytest
 from pipeline_lab import CHAIN, Lab, tree
 
 from tailor_assets.cli import main
+from tailor_assets.compute.report import make_report
 
 NAME = 'day <1> & "$x$"'  # all that a Drive's folder may be called
 FOLLOWING = ("overlay_video", "published_overlay")
@@ -99,6 +100,16 @@ def test_made_again_it_is_the_same_and_not_sent_again(copied: tuple[Lab, str]) -
     for asset in ("published_results", "published_overlay"):
         assert outcome.made[asset][0].metadata["uploaded"].value == 0, asset
     assert tree(folder) == before
+
+
+def test_a_report_that_counted_bouts_over_holes_is_another_version(
+    copied: tuple[Lab, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab, key = copied
+    now = lab.record(key, "report").version
+    monkeypatch.setattr(make_report, "REPORT_VERSION", "1")
+    assert lab.run(key, ["report"]).success
+    assert lab.record(key, "report").version != now
 
 
 def test_the_overlay_has_every_analysed_frame_at_its_time(finished: tuple[Lab, str]) -> None:
@@ -264,3 +275,35 @@ def test_another_recording_is_refused(
     assert main(["report", str(folder), "--out", out, "--overlay", str(other)]) == 1
     assert "is not the recording of these results" in capsys.readouterr().err
     assert not list(Path(out).glob("*.mp4"))
+
+
+@pytest.mark.parametrize(
+    ("known", "frames", "refused"),
+    [
+        (("md5", "frame_count"), 90, True),
+        (("frame_count",), 120, True),
+        (("frame_count",), 90, False),  # nothing is known that tells them apart
+        ((), 120, False),
+    ],
+)
+def test_another_recording_of_the_same_size_is_told_by_what_the_manifest_knows(
+    finished: tuple[Lab, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    known: tuple[str, ...],
+    frames: int,
+    refused: bool,
+) -> None:
+    from making_videos import make_video
+
+    copy, _ = copy_of_results(finished, tmp_path)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["video"] = {name: manifest["video"][name] for name in known}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    other = make_video(tmp_path / "other.mp4", frames=frames, size=(320, 240))
+    out = tmp_path / "out"
+    status = main(["report", str(copy), "--out", str(out), "--overlay", str(other)])
+    said = capsys.readouterr().err
+    assert status == refused, said
+    assert ("other.mp4" in said and "is not the recording of these results" in said) == refused
+    assert len(list(out.glob("*.mp4"))) == (not refused)

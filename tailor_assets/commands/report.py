@@ -77,11 +77,12 @@ def report_of_folder(
         _note_in_manifest(folder, manifest, written[0])
     if video is not None:
         written.append(out / overlay_name(name))
-        _overlay(video, masks, flags, written[1])
+        _overlay(video, masks, flags, written[1], manifest.get("video"))
     return written
 
 
-def _overlay(video: Path, masks: Path, flags: pl.DataFrame, target: Path) -> None:
+def _overlay(video: Path, masks: Path, flags: pl.DataFrame, target: Path, recorded: object) -> None:
+    """``recorded``: what the manifest says of the recording, of whatever kind."""
     from tailor_assets.compute.mask_file import MaskReader
     from tailor_assets.compute.overlay.make_overlay import make_overlay
     from tailor_assets.compute.recording.video_probe import probe_video
@@ -89,11 +90,20 @@ def _overlay(video: Path, masks: Path, flags: pl.DataFrame, target: Path) -> Non
     info, times = probe_video(video, LogProgress(_log, "decoding", "frames"))
     with MaskReader(masks) as reader:
         last = int(reader.source_frame[-1]) if len(reader) else 0
-        if (info.width, info.height) != (reader.width, reader.height) or last >= len(times):
+        facts = recorded if isinstance(recorded, dict) else {}
+        # A camera makes many recordings of one size and length: the checksum tells them apart.
+        if facts.get("md5"):
+            same, wanted = facts["md5"] == info.md5, f"md5 {facts['md5']}"
+        elif facts.get("frame_count"):
+            same, wanted = facts["frame_count"] == len(times), f"{facts['frame_count']} frames"
+        else:
+            same, wanted = True, f"at least {last + 1} frames"
+        same_size = (info.width, info.height) == (reader.width, reader.height)
+        if not (same and same_size and last < len(times)):
             raise PermanentProblem(
-                f"{video.name} ({info.width} x {info.height}, {len(times)} frames) is not the "
-                f"recording of these results ({reader.width} x {reader.height}, at least "
-                f"{last + 1} frames): give the one that they were made from."
+                f"{video.name} ({info.width} x {info.height}, {len(times)} frames, md5 {info.md5}) "
+                f"is not the recording of these results ({reader.width} x {reader.height}, "
+                f"{wanted}): give the one that they were made from."
             )
         with write_atomically(target) as temporary:
             make_overlay(

@@ -24,7 +24,7 @@ from tailor_assets.compute.overlay.track_tail import TrackTail
 from tailor_assets.compute.palette import label_styles
 from tailor_assets.compute.recording.frame_source import read_frames
 
-OVERLAY_VERSION = "1"
+OVERLAY_VERSION = "2"
 DEFAULT_TAIL_S = 3.0
 # Larger pictures are for analysis, not for a look in a browser; smaller ones have no room for text.
 LONGEST_SIDE, LEAST_WIDTH = 1280, 480
@@ -77,8 +77,8 @@ def make_overlay(
     video_timestamps_s: float64 [N] of all frames of the video; with them, what is not shown is not
     decoded.
 
-    Raises PermanentProblem when masks and table are not of the same frames, or the video cannot be
-    read or has no such frame.
+    Raises PermanentProblem when masks and table are not of the same frames, the video cannot be
+    read or has no such frame, or it has a hole of more days than an MP4 can hold.
     """
     missing = [name for name in FLAG_COLUMNS if name not in flags.columns]
     if missing:
@@ -109,9 +109,13 @@ def make_overlay(
         line=max(1, round(min(size) / 320)),
     )
     canvas = np.zeros((size[1] + bar.height, size[0], 3), np.uint8)
-    usual_fps = 1 / float(np.median(np.diff(times))) if times.size > 1 else 1.0
+    steps = np.diff(times)
     writer = TimedVideoWriter(
-        target, width=canvas.shape[1], height=canvas.shape[0], usual_fps=usual_fps
+        target,
+        width=canvas.shape[1],
+        height=canvas.shape[0],
+        usual_fps=1 / float(np.median(steps)) if steps.size else 1.0,
+        longest_step_s=float(steps.max(initial=0.0)),
     )
     try:
         with read_frames(video, sources, size=size, timestamps_s=video_timestamps_s) as pictures:

@@ -16,6 +16,10 @@ from tailor_assets.compute.errors import PermanentProblem
 
 # A tick of MPEG's clock: finer than any camera, and every player knows it.
 TICKS_PER_S = 90_000
+# FFmpeg writes a step of as many ticks or more (6.6 h) as one tick, and says so to nobody; in whole
+# milliseconds it is 24.8 days.
+_TOO_MANY_TICKS = 2**31
+_COARSE_TICKS_PER_S = 1000
 _KEY_FRAME_EVERY_S = 2.0
 
 
@@ -62,15 +66,32 @@ class TimedVideoWriter:
     ``close`` finishes the file; ``abort`` lets go of one that is of no use.
     """
 
-    def __init__(self, path: Path, *, width: int, height: int, usual_fps: float) -> None:
-        """``usual_fps``: about how many frames a second; it decides nothing but key frames."""
+    def __init__(
+        self,
+        path: Path,
+        *,
+        width: int,
+        height: int,
+        usual_fps: float,
+        longest_step_s: float = 0.0,
+    ) -> None:
+        """``usual_fps``: about how many frames a second; it decides nothing but key frames.
+
+        ``longest_step_s``: from one frame to the next, at most; it decides how fine times are.
+        Raises PermanentProblem for one that no MP4 of ours can hold.
+        """
+        self.ticks_per_s = _ticks_per_s(longest_step_s)
         self.encoder = available_encoder()
         # By its absolute path through the file protocol, so that a name is only a name.
         self._container = av.open(
             f"file:{path.absolute()}",
             "w",
             format="mp4",
-            container_options={"movflags": "faststart"},
+            # Of its own accord FFmpeg makes a coarse clock finer.
+            container_options={
+                "movflags": "faststart",
+                "video_track_timescale": str(self.ticks_per_s),
+            },
         )
         rate = Fraction(max(1.0, usual_fps)).limit_denominator(1000)
         stream = self._container.add_stream(self.encoder.name, rate=rate)
@@ -79,7 +100,7 @@ class TimedVideoWriter:
         self._stream.width, self._stream.height = width, height
         self._stream.pix_fmt = "yuv420p"
         context = self._stream.codec_context
-        context.time_base = self._time_base = Fraction(1, TICKS_PER_S)
+        context.time_base = self._time_base = Fraction(1, self.ticks_per_s)
         context.gop_size = min(250, max(10, round(_KEY_FRAME_EVERY_S * usual_fps)))
         context.thread_count = _THREADS
         context.options = self.encoder.options
@@ -93,7 +114,7 @@ class TimedVideoWriter:
         planes: Any = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)
         frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         # Two frames never share a time, however near they are.
-        self._last = max(round(time_s * TICKS_PER_S), self._last + 1)
+        self._last = max(round(time_s * self.ticks_per_s), self._last + 1)
         frame.pts, frame.time_base = self._last, self._time_base
         self._container.mux(self._stream.encode(frame))
         self.frames += 1
@@ -106,3 +127,14 @@ class TimedVideoWriter:
     def abort(self) -> None:
         """Close without finishing; what was written is no video."""
         self._container.close()
+
+
+def _ticks_per_s(longest_step_s: float) -> int:
+    for ticks in (TICKS_PER_S, _COARSE_TICKS_PER_S):
+        if longest_step_s * ticks + 1 < _TOO_MANY_TICKS:  # one more, as both ends are rounded
+            return ticks
+    raise PermanentProblem(
+        f"The recording has a hole of {longest_step_s / 86400:.1f} days, and an MP4 holds none of "
+        f"more than {_TOO_MANY_TICKS / _COARSE_TICKS_PER_S / 86400:.1f} days, so no overlay can be "
+        "made: cut the recording at the hole."
+    )

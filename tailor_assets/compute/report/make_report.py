@@ -31,7 +31,7 @@ from tailor_assets.compute.report.speed_figure import draw_speed
 from tailor_assets.compute.report.time_columns import clock_time
 from tailor_assets.compute.report.track_figure import draw_track
 
-REPORT_VERSION = "1"
+REPORT_VERSION = "2"
 # What a person reads on a page; all of it can be saved as CSV from the page, up to the second number.
 BOUTS_SHOWN, BOUTS_SAVED = 50, 20_000
 MOST_BINS_OF_ITSELF = 20
