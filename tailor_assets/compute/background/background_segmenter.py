@@ -196,6 +196,9 @@ def _scene(
         scene = take_scene(video_path, source_frames)
         if scene is not None:
             return scene
+        # In another process, or tried again: learnt as ``detect_animals`` did, without its points,
+        # or the same prompts would give other masks.
+        animals = []
     samples = sample_frames(
         video_path,
         source_frames,
