@@ -31,7 +31,7 @@ from tailor_assets.compute.errors import PermanentProblem
 _PARTITION = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
 
 _DRAFT_MAKER = re.compile(r"\.draft-\w+-(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]+")
-# No step takes as long, so whatever made an older draft is dead, on whichever machine it was.
+# No step takes as long, so whatever made an older draft on another machine is dead.
 _DRAFT_LIFETIME_S = 3 * 24 * 3600
 
 
@@ -352,14 +352,19 @@ def _is_alive(pid: int) -> bool:
 
 
 def remove_dead_drafts(folder: Path) -> None:
-    """Delete what a killed process left: its draft folders carry its machine and process id."""
+    """Delete what a killed process left: its draft folders carry its machine and process id.
+
+    A process of this machine can be asked after, however long it takes; of another machine's only the
+    age is known. What is named otherwise is somebody else's.
+    """
     for draft in folder.glob(".draft-*"):
         maker = _DRAFT_MAKER.fullmatch(draft.name)
-        dead_here = (
-            maker is not None
-            and maker["machine"] == _machine()
-            and not _is_alive(int(maker["pid"]))
-        )
+        if maker is None:
+            continue
         with suppress(FileNotFoundError):
-            if dead_here or time.time() - draft.stat().st_mtime > _DRAFT_LIFETIME_S:
+            if maker["machine"] == _machine():
+                is_dead = not _is_alive(int(maker["pid"]))
+            else:
+                is_dead = time.time() - draft.stat().st_mtime > _DRAFT_LIFETIME_S
+            if is_dead:
                 shutil.rmtree(draft, ignore_errors=True)

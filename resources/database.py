@@ -6,11 +6,14 @@ Belongs here: connecting and migrating. Does not belong here: what the tables me
 
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from tailor_assets.compute.errors import PermanentProblem
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 SCHEMA = "tailor"
 # Every module describes its own tables in it.
@@ -28,7 +31,7 @@ def with_driver(postgres_url: str) -> str:
     A bare ``postgresql://`` means psycopg 3 from SQLAlchemy 2.1 on, which dagster-postgres does not
     bring along. ``postgres://``, as hosters write it, SQLAlchemy does not know at all.
 
-    Raises PermanentProblem for a URL of anything but PostgreSQL.
+    Raises PermanentProblem for a URL of anything but PostgreSQL, and for one that cannot be read.
     """
     scheme, separator, rest = postgres_url.partition("://")
     if not separator or scheme.partition("+")[0] not in {"postgresql", "postgres"}:
@@ -36,28 +39,44 @@ def with_driver(postgres_url: str) -> str:
             "The database URL is not PostgreSQL's: write it as "
             "postgresql://user:password@host:5432/name in TAILOR_POSTGRES_URL."
         )
-    return f"{_DRIVER}://{rest}"
+    url = f"{_DRIVER}://{rest}"
+    try:
+        sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        # Their words may have a part of the password in them.
+        raise PermanentProblem(
+            "The database URL cannot be read: write it as postgresql://user:password@host:5432/name "
+            "in TAILOR_POSTGRES_URL, with %40 for an @ in the password and %3A for a colon."
+        ) from None
+    return url
 
 
 def migrate(postgres_url: str) -> None:
     """Bring the schema ``tailor`` up to date; create it in a new database. Safe to call at once
     from several processes, and again.
 
-    Raises PermanentProblem where no database answers at the URL.
+    Raises PermanentProblem where no database answers at the URL, and where its tables are of a newer
+    tailor.
     """
     # Alembic takes 0.3 s to import, and workers that only read tables do not need it.
     from alembic import command
-    from alembic.config import Config
+    from alembic.migration import MigrationContext
 
-    config = Config()  # no alembic.ini: the current folder may be anything
-    # Alembic's options know no spaces or percent signs in paths unless told.
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
+    config = _alembic_config()
     engine = sa.create_engine(with_driver(postgres_url), poolclass=sa.NullPool)
     try:
         with engine.begin() as connection:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
             connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
+            there = MigrationContext.configure(
+                connection, opts={"version_table_schema": SCHEMA}
+            ).get_current_revision()
+            known = schema_versions()
+            if there is not None and there not in known:
+                raise PermanentProblem(
+                    f"The tables are of a newer tailor (version {there}; this one's are {known[0]}): "
+                    "start that one, or restore the database of before."
+                )
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     except sa.exc.OperationalError as error:
@@ -68,6 +87,25 @@ def migrate(postgres_url: str) -> None:
         ) from error
     finally:
         engine.dispose()
+
+
+def schema_versions() -> list[str]:
+    """The versions of the schema ``tailor`` that this tailor knows, the newest first."""
+    from alembic.script import ScriptDirectory
+
+    return [
+        each.revision for each in ScriptDirectory.from_config(_alembic_config()).walk_revisions()
+    ]
+
+
+def _alembic_config() -> "Config":
+    from alembic.config import Config
+
+    config = Config()  # no alembic.ini: the current folder may be anything
+    # Alembic's options know no spaces or percent signs in paths unless told.
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
 
 
 def storable(value: object) -> object:

@@ -8,7 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from dagster import DagsterInstance, DagsterRunStatus
-from dagster._core.errors import DagsterUserCodeProcessError, DagsterUserCodeUnreachableError
+from dagster._core.errors import (
+    DagsterRunNotFoundError,
+    DagsterUserCodeProcessError,
+    DagsterUserCodeUnreachableError,
+)
 
 from run_queue.failure import no_retry_follows
 from run_queue.job_ledger import (
@@ -74,7 +78,8 @@ def reprioritise(
     if not set_priority(url, job.job_id, priority):
         return f"{_short(job)} is {job.state}: only what waits can be moved."
     if job.run_id is not None:
-        instance.add_run_tags(job.run_id, {PRIORITY_TAG: str(priority)})
+        with contextlib.suppress(DagsterRunNotFoundError):  # somebody has deleted it
+            instance.add_run_tags(job.run_id, {PRIORITY_TAG: str(priority)})
     _note(url, who, "job.reprioritised", job, {"why": why, "to": priority, "from": job.priority})
     return f"{_short(job)} has priority {priority} now (it had {job.priority})."
 

@@ -27,7 +27,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except (OSError, RuntimeError, DriveUnavailable) as error:
         print(f"tailor: {error}", file=sys.stderr)
+    except Exception as error:
+        sentence = _trouble_of_database(error)
+        if sentence is None:
+            raise
+        print(f"tailor: {sentence}", file=sys.stderr)
     return 1
+
+
+def _trouble_of_database(error: Exception) -> str | None:
+    """That the database is away or not as it should be, in one sentence; None for another error."""
+    # SQLAlchemy takes 0.2 s to import, and most commands ask no database.
+    import sqlalchemy as sa
+
+    from tailor_assets.monitoring.database_look import reason
+
+    if not isinstance(error, sa.exc.DBAPIError):
+        return None
+    return (
+        f"The database cannot be used ({reason(error)}): check that it runs and that "
+        "TAILOR_POSTGRES_URL names it; `tailor health` says whether its tables are up to date."
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,7 +82,9 @@ def _parser() -> argparse.ArgumentParser:
 
     rescore = commands.add_parser("rescore", help="behaviour and flags from a masks NPZ alone")
     rescore.add_argument("npz", type=Path)
-    rescore.add_argument("--out", type=Path, default=Path("results"))
+    rescore.add_argument(
+        "--out", type=Path, default=Path("results"), help="folder, not that of the run [results]"
+    )
     rescore.add_argument("--species", choices=("mouse", "rat"), default="mouse")
     rescore.add_argument("--model", help="behaviour model, by name [rules]")
     rescore.add_argument("--window", type=float, default=3.0, metavar="SECONDS")
@@ -351,12 +373,20 @@ def _score_keypoints(options: argparse.Namespace) -> None:
 def _up(options: argparse.Namespace) -> None:
     from tailor_assets.commands.serve import serve
 
+    if options.gpus < 1:
+        raise PermanentProblem(
+            f"--gpus {options.gpus} segments nothing: give 1 or more, 1 also where there is no GPU."
+        )
+    _require_port("--port", options.port)
+    if options.metrics_port != 0:
+        _require_port("--metrics-port", options.metrics_port, "or 0 for none")
     serve(port=options.port, gpus=options.gpus, metrics_port=options.metrics_port)
 
 
 def _demo(options: argparse.Namespace) -> int:
     from tailor_assets.commands.demo import demo
 
+    _require_port("--port", options.port)
     return demo(
         port=options.port,
         count=options.videos,
@@ -364,6 +394,13 @@ def _demo(options: argparse.Namespace) -> int:
         exit_at_end=options.exit,
         drive=options.drive,
     )
+
+
+def _require_port(option: str, port: int, otherwise: str = "") -> None:
+    """Raise PermanentProblem for a number that no port has; one that is taken shows later."""
+    if not 1 <= port <= 65535:
+        more = f", {otherwise}" if otherwise else ""
+        raise PermanentProblem(f"{option} {port} is no port: give one of 1 to 65535{more}.")
 
 
 def _simulate(options: argparse.Namespace) -> None:
@@ -436,13 +473,18 @@ def _token_key(options: argparse.Namespace) -> None:
 
 def _waiting(options: argparse.Namespace) -> None:
     from tailor_assets.commands.serve import running_registry
+    from tailor_assets.commands.terminal import on_one_line
 
     registry = running_registry()
+    rows = []
     for row in registry.waiting():
         since = row.waiting_since.isoformat(timespec="seconds") if row.waiting_since else ""
-        print(f"{row.tenant}\t{row.folder_name}\t{row.waiting_for}\tsince {since}")
+        rows.append((row.tenant, row.folder_name, row.waiting_for or "", f"since {since}"))
     for row in registry.with_problems():
-        print(f"{row.tenant}\t{row.folder_name}\tto be mended\t{row.problem}")
+        rows.append((row.tenant, row.folder_name, "to be mended", row.problem or ""))
+    for columns in rows:
+        # Names are people's, and may have line ends, tabs and escape codes in them.
+        print("\t".join(map(on_one_line, columns)))
 
 
 def _bench_segment(options: argparse.Namespace) -> None:

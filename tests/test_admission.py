@@ -321,6 +321,18 @@ def test_operators_move_what_waits(lab: QueueLab) -> None:
     assert moved.tags["tailor/priority"] == "1"
 
 
+def test_a_job_whose_run_was_deleted_is_moved_all_the_same_and_it_is_in_the_audit(
+    lab: QueueLab,
+) -> None:
+    run = lab.submit("anna", "a0")
+    lab.instance.delete_run(run.run_id)
+    said = operations.reprioritise(lab.url, lab.instance, "a0", 1, who="olga", why="a talk")
+    assert "has priority 1 now" in said
+    assert lab.job("a0").priority == 1
+    (newest,) = newest_records(lab.url, 1)
+    assert (newest.actor, newest.action) == ("olga", "job.reprioritised")
+
+
 # What people are told
 
 

@@ -13,7 +13,13 @@ import polars as pl
 import pytest
 from upath import UPath
 
-from resources.artifact_store import ArtifactRecord, ArtifactStore, version_of
+from resources.artifact_store import (
+    ArtifactRecord,
+    ArtifactStore,
+    draft_name,
+    remove_dead_drafts,
+    version_of,
+)
 from tailor_assets.compute.errors import PermanentProblem
 
 KEY = "anna--day-1--0a1b2c3d"
@@ -293,3 +299,15 @@ def test_a_draft_of_another_form_does_not_stop_the_next(local: ArtifactStore) ->
     (home / ".draft-masks-1-abcdef").mkdir()
     make(local, "masks", "v1")
     assert local.require(KEY, "masks").version == "v1"
+
+
+def test_a_draft_of_a_living_process_here_stays_however_old_and_a_strangers_folder_too(
+    tmp_path: Path,
+) -> None:
+    mine = tmp_path / draft_name("run")
+    strangers = [tmp_path / name for name in (".draft-", ".draft-letter", ".draft-x-1-abcdef")]
+    for folder in (mine, *strangers):
+        folder.mkdir()
+        os.utime(folder, (0, 0))
+    remove_dead_drafts(tmp_path)
+    assert all(folder.is_dir() for folder in (mine, *strangers))

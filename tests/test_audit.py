@@ -278,17 +278,57 @@ def test_a_head_that_lags_behind_is_no_finding(url: str) -> None:
     assert noted_head(home_file(), url) == last(url)
 
 
-def test_a_head_file_that_cannot_be_read_is_a_finding_and_does_not_keep_anybody_from_recording(
+def test_a_head_file_that_cannot_be_read_is_said_and_does_not_keep_anybody_from_recording(
     url: str,
 ) -> None:
     write(url, 1)
     for content in ("{", "[]", '{"a": 1}', '{"a": {"seq": 1}}'):
         home_file().write_text(content)
         write(url, 1)
-        found = verify(url, head_file())
-        assert found.problem is not None
-        assert "cannot be read" in found.problem
+        with pytest.raises(PermanentProblem, match=r"cannot be read .*: restore it from a backup"):
+            verify(url, head_file())
         assert home_file().read_text() == content
+    home_file().unlink()
+    home_file().mkdir()
+    write(url, 1)
+    with pytest.raises(PermanentProblem, match=r"cannot be read .*: restore it from a backup"):
+        verify(url, head_file())
+
+
+NOTHING_KNOWN = r"The audit log cannot be read \(.*\): nothing is known of it"
+
+
+def test_a_database_that_is_away_is_no_finding(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    away = "postgresql://nobody@127.0.0.1:1/none"
+    with pytest.raises(PermanentProblem, match=NOTHING_KNOWN):
+        verify(away, head_file())
+    monkeypatch.setattr(audit_command, "running_registry", lambda: VideoRegistry(url=away))
+    with pytest.raises(PermanentProblem, match=NOTHING_KNOWN):
+        audit_command.verify_audit()
+    assert "BROKEN" not in capsys.readouterr().out
+
+
+def test_a_log_that_this_user_may_not_read_is_no_finding(
+    url: str, own_database: Callable[[str], str]
+) -> None:
+    own = own_database("NOCREATEROLE")
+    migrate(own)
+    write(own, 3)
+    with engine_for(own).begin() as connection:
+        connection.exec_driver_sql(
+            f"REVOKE SELECT ON tailor.audit_log FROM {sa.make_url(own).username}"
+        )
+    with pytest.raises(PermanentProblem, match=NOTHING_KNOWN):
+        verify(own, head_file())
+
+
+def test_a_database_that_never_had_a_log_is_no_finding(
+    url: str, own_database: Callable[[str], str]
+) -> None:
+    with pytest.raises(PermanentProblem, match="has no audit log"):
+        verify(own_database("NOCREATEROLE"), head_file())
 
 
 def test_heads_of_two_databases_do_not_meet(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,11 @@ import av
 import numpy as np
 import polars as pl
 import pytest
+import sqlalchemy as sa
 
+from resources.database import engine_for
+from resources.settings import PROJECT_ROOT
+from resources.video_registry import VideoRegistry, VideoRow
 from tailor_assets.cli import main
 from tailor_assets.commands.run_one_video import run_one_video
 from tailor_assets.compute.errors import PermanentProblem
@@ -259,6 +264,188 @@ def test_rescoring_with_an_impossible_window_gives_one_sentence(
     npz = typed[1] / "clip" / "clip.npz"
     assert main(["rescore", str(npz), "--window", window, "--out", str(tmp_path / "out")]) == 1
     assert "window" in said(capsys)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_rescoring_leaves_the_finished_results_of_a_run_alone(
+    typed: tuple[subprocess.CompletedProcess[str], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(typed[1], tmp_path / "out")
+    before = contents(tmp_path / "out")
+    npz = tmp_path / "out" / "clip" / "clip.npz"
+    assert main(["rescore", str(npz), "--species", "rat", "--out", str(tmp_path / "out")]) == 1
+    assert "clip has the finished results of `tailor run`" in (sentence := said(capsys))
+    assert "--out" in sentence
+    assert contents(tmp_path / "out") == before
+    for _ in range(2):  # tables of its own are replaced
+        assert main(["rescore", str(npz), "--out", str(tmp_path / "other")]) == 0
+
+
+def test_another_recording_of_the_same_name_does_not_replace_the_results_of_the_first(
+    small_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "a" / "cam1.mp4", tmp_path / "b" / "cam1.mp4"
+    for video in (first, second):
+        video.parent.mkdir()
+        shutil.copyfile(small_clip, video)
+    out = tmp_path / "out"
+    run_one_video(first, out, stride=45)
+    assert run_one_video(second, out, stride=45).folder == out / "cam1", "it is the same recording"
+    with second.open("ab") as more:
+        more.write(bytes(16))
+    before = contents(out)
+    assert main(["run", str(second), "--stride", "45", "--out", str(out)]) == 1
+    assert "cam1 has the results of another recording" in (sentence := said(capsys))
+    assert "--out" in sentence
+    assert contents(out) == before
+    assert main(["run", str(second), "--stride", "45", "--out", str(tmp_path / "out b")]) == 0
+
+
+def test_a_disk_without_room_for_the_registry_is_said(small_clip: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tailor_assets.cli", "run", str(small_clip), "--out", "out"],
+        # No file can be written any more, as on a full disk.
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+        env={**os.environ, "TAILOR_HOME": str(tmp_path), "PYTHONPATH": str(PROJECT_ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert re.fullmatch(r"tailor: Results cannot be written to out .*--out\.", done.stderr.strip())
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+# Numbers that would start nothing, or something that does nothing
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ["up", "--gpus", "0"],
+            "--gpus 0 segments nothing: give 1 or more, 1 also where there is no",
+        ),
+        (["up", "--gpus", "-3"], "--gpus -3"),
+        (["up", "--port", "99999"], "--port 99999 is no port: give one of 1 to 65535."),
+        (["up", "--port", "-1"], "--port -1"),
+        (["up", "--port", "0"], "--port 0"),
+        (["up", "--metrics-port", "99999"], "--metrics-port 99999 is no port"),
+        (["up", "--metrics-port", "-5"], "or 0 for none"),
+        (["demo", "--port", "99999"], "--port 99999"),
+    ],
+)
+def test_services_that_could_not_work_are_not_started(
+    arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 1
+    assert says in said(capsys)
+    assert not (tmp_path / "home").exists(), "nothing was begun"
+
+
+# The database is away, empty, or another
+
+ASKING = (
+    ["queue"],
+    ["queue", "why", "0123abcd"],
+    ["queue", "cancel", "0123abcd"],
+    ["waiting"],
+    ["costs"],
+    ["notify"],
+    ["quota"],
+    ["drives"],
+    ["audit", "show"],
+)
+
+
+@pytest.mark.parametrize("arguments", ASKING, ids=" ".join)
+def test_commands_say_in_one_sentence_that_the_database_is_away(
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "home" / "dagster").mkdir(parents=True)
+    shutil.copy(PROJECT_ROOT / "dagster.yaml", tmp_path / "home" / "dagster")
+    monkeypatch.setenv("TAILOR_POSTGRES_URL", "postgresql://x:secret@127.0.0.1:1/none")
+    assert main(arguments) == 1
+    sentence = said(capsys)
+    assert "Connection refused" in sentence
+    assert "TAILOR_POSTGRES_URL" in sentence
+    assert "secret" not in sentence
+
+
+@pytest.mark.parametrize("arguments", ASKING, ids=" ".join)
+def test_commands_say_in_one_sentence_that_the_database_has_no_tables(
+    arguments: list[str],
+    postgres_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "home" / "dagster").mkdir(parents=True)
+    shutil.copy(PROJECT_ROOT / "dagster.yaml", tmp_path / "home" / "dagster")
+    server = sa.create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.exec_driver_sql("DROP DATABASE IF EXISTS empty WITH (FORCE)")
+        connection.exec_driver_sql("CREATE DATABASE empty")
+    server.dispose()
+    empty = sa.make_url(postgres_url).set(database="empty").render_as_string(hide_password=False)
+    monkeypatch.setenv("TAILOR_POSTGRES_URL", empty)
+    assert main(arguments) == 1
+    engine_for(empty).dispose()
+    assert re.search("does not exist|has no audit log", said(capsys))
+
+
+@pytest.mark.parametrize("arguments", [*ASKING, ["audit", "verify"]], ids=" ".join)
+def test_a_database_url_that_cannot_be_read_is_said_without_its_password(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TAILOR_POSTGRES_URL", "postgresql://x:secret@host:port:abc/x")
+    assert main(arguments) == 1
+    sentence = said(capsys)
+    assert "secret" not in sentence
+
+
+def test_a_home_folder_that_is_not_the_running_tailors_is_said(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TAILOR_POSTGRES_URL", url)
+    for arguments in (["queue", "cancel", "0123abcd"], ["reconcile"]):
+        assert main(arguments) == 1
+        assert re.search("no dagster.yaml in .*: set TAILOR_HOME", said(capsys))
+
+
+def test_a_folders_name_forges_no_line_of_what_waits(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TAILOR_POSTGRES_URL", url)
+    registry = VideoRegistry(url=url)
+    forged = "x\nben\tday 9\tto be mended\t\x1b[2Jnothing"
+    registry.save(
+        [
+            VideoRow("a--1", "anna", "f1", forged, "x", "admitted"),
+            VideoRow("a--2", "anna", "f2", "day\r2", "y", "rejected", problem="Two\nvideos."),
+        ]
+    )
+    registry.set_waiting("a--1", "a point for nest")
+    try:
+        assert main(["waiting"]) == 0
+    finally:
+        registry.forget("anna")
+    waits, broken = capsys.readouterr().out.split("\n")[:-1]
+    name = r"x\nben\tday 9\tto be mended\t\x1b[2Jnothing"
+    assert waits.startswith(f"anna\t{name}\ta point for nest\tsince 2")
+    assert broken == "anna\tday\\r2\tto be mended\tTwo\\nvideos."
 
 
 # The odd recordings, each as its list says

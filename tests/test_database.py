@@ -131,3 +131,25 @@ def test_a_database_that_does_not_answer_is_said_in_one_sentence() -> None:
     with pytest.raises(PermanentProblem, match=r"cannot be used .*check that it runs") as problem:
         migrate("postgresql://nobody@127.0.0.1:1/none")
     assert "\n" not in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:secret@h:port:1/x", "postgresql://u:secret@[::1/x"]
+)
+def test_a_url_that_cannot_be_read_is_said_without_its_password(url: str) -> None:
+    with pytest.raises(PermanentProblem, match="cannot be read: write it as") as problem:
+        with_driver(url)
+    assert "secret" not in str(problem.value)
+
+
+def test_tables_of_a_newer_tailor_are_left_alone_and_said(database: sa.Engine) -> None:
+    migrate(url_of(database))
+    with database.begin() as connection:
+        connection.execute(sa.text("UPDATE tailor.alembic_version SET version_num = '9999'"))
+    with pytest.raises(
+        PermanentProblem, match=r"of a newer tailor \(version 9999; this one's are 0"
+    ):
+        migrate(url_of(database))
+    with database.begin() as connection:
+        version = connection.execute(sa.text("SELECT version_num FROM tailor.alembic_version"))
+        assert version.scalar() == "9999"

@@ -149,6 +149,20 @@ def test_the_command_says_in_one_sentence_what_is_wrong(
         assert said in capsys.readouterr().err
 
 
+def test_scored_points_do_not_replace_the_finished_results_of_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _ = stop_and_go(tmp_path)
+    folder = tmp_path / "out" / "mouse"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text('{"manifest_version": 1}')
+    options = ["score-keypoints", str(path), "--px-per-cm", "10", "--fps", str(FPS)]
+    assert main([*options, "--out", str(tmp_path / "out")]) == 1
+    assert "mouse has the finished results of `tailor run`" in capsys.readouterr().err
+    assert [file.name for file in folder.iterdir()] == ["manifest.json"]
+    assert main([*options, "--out", str(tmp_path / "points")]) == 0
+
+
 def test_a_model_is_trained_with_scored_keypoints_and_scores_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

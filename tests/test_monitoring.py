@@ -27,7 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from toy_services import TOY_CODE, free_port, new_home, wait_for
 
 from resources import gpu_readings
-from resources.database import engine_for, migrate
+from resources.database import engine_for, migrate, schema_versions
 from resources.google_drive.accounts import accounts_table
 from resources.google_drive.units_spent import units_table
 from resources.gpu_readings import GpuReading, GpuState
@@ -40,6 +40,7 @@ from tailor_assets.monitoring import health_checks
 from tailor_assets.monitoring.database_metrics import MOST_TENANTS, PARTS
 from tailor_assets.monitoring.health_checks import CheckResult, HealthChecks
 from tailor_assets.monitoring.json_logs import JsonFormatter, RunLogHandler
+from tailor_assets.monitoring.machine_metrics import disks
 from tailor_assets.monitoring.server import MonitoringServer
 from tailor_assets.services.postgres import embedded_postgres
 
@@ -288,6 +289,24 @@ def test_prometheus_is_told_how_the_queue_is(
     assert value(seen, "tailor_gpu_healthy", **lost) == 0
     assert value(seen, "tailor_gpu_temperature_celsius", **lost) is None, "no data is not zero"
     assert (value(seen, "tailor_disk_free_bytes", place="home") or 0) > 0
+
+
+def test_an_attempt_from_before_its_job_was_brought_back_has_waited_all_the_same(
+    settings: Settings, url: str
+) -> None:
+    """It began before the job was accepted anew, and would be told to have waited for nothing."""
+    times = {"queued_at": ago(minutes=20), "started_at": ago(minutes=18)}
+    save(
+        url,
+        [job("a1", "retrying", accepted_at=ago(minutes=1))],
+        [run("r1", "a1", "success", **times, finished_at=ago(minutes=10))],
+    )
+    with serving(settings) as address:
+        seen = scrape(address)
+    of = {"quantile": "0.5", "window": "1h"}
+    assert value(seen, "tailor_wait_seconds", queue="gpu", **of) == pytest.approx(120, abs=5)
+    assert value(seen, "tailor_stage_seconds", stage="waiting", **of) == pytest.approx(120, abs=5)
+    assert value(seen, "tailor_stage_seconds", stage="whole", **of) == pytest.approx(600, abs=5)
 
 
 def test_alerts_and_dashboard_use_what_there_is_and_all_of_it(
@@ -605,7 +624,7 @@ def test_what_is_wrong_is_said_with_what_to_do(
         results = {result.name: result for result in HealthChecks(settings).run()}
     finally:
         with engine_for(url).begin() as connection:
-            newest = health_checks._newest_schema()
+            newest = schema_versions()[0]
             connection.execute(
                 sa.text("UPDATE tailor.alembic_version SET version_num = :n"), {"n": newest}
             )
@@ -620,6 +639,44 @@ def test_what_is_wrong_is_said_with_what_to_do(
     assert said["drive"][0] == "problem"
     assert "TAILOR_DRIVE_ROOT" in said["drive"][1]
     assert said["gpu"] == ("problem", "GPU 1 has dropped out.")
+
+
+def test_tables_of_a_newer_tailor_are_told_from_older_ones(settings: Settings, url: str) -> None:
+    for version, what in (("9999", "restore the database"), ("0001", "brings them up to date")):
+        with engine_for(url).begin() as connection:
+            connection.execute(
+                sa.text("UPDATE tailor.alembic_version SET version_num = :v"), {"v": version}
+            )
+        try:
+            state, sentence = health_checks._database(settings)
+        finally:
+            with engine_for(url).begin() as connection:
+                connection.execute(
+                    sa.text("UPDATE tailor.alembic_version SET version_num = :v"),
+                    {"v": schema_versions()[0]},
+                )
+        assert state == "problem"
+        assert version in sentence
+        assert what in sentence
+
+
+def test_the_disk_of_a_local_drive_is_looked_at_where_results_go(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive = settings.drive_root / "a disk of its own"
+    drive.mkdir()
+    local = replace(settings, drive_root=drive)
+
+    def full(folder: Path) -> tuple[int, int]:
+        return 1 if folder == drive else 10**9, 10**9
+
+    monkeypatch.setattr(health_checks, "disk_usage", full)
+    state, sentence = health_checks._disk(local)
+    assert state == "problem"
+    assert "drive: 0.0 GB free of 1.0 GB: make room, or no results can be put there." in sentence
+    assert "drive" not in health_checks._disk(replace(local, drive="google"))[1]
+    places = {sample.labels["place"] for family in disks(local) for sample in family.samples}
+    assert places == {"home", "artifacts", "drive"}
 
 
 def test_a_lock_whose_number_was_given_to_another_process_is_no_running_tailor(
@@ -689,9 +746,13 @@ def test_health_asks_google_and_counts_the_drives_that_are_paused(
     from drive_trees import google_tree
 
     with google_tree(url, tmp_path) as tree:
+        google = replace(settings, drive="google")
+        assert health_checks._google_drive(google) == (
+            "warning",
+            "No Drive is connected, so Google was not asked: `tailor connect`.",
+        )
         for tenant in ("anna", "ben"):
             tree.add_tenant(tenant)
-        google = replace(settings, drive="google")
         assert health_checks._google_drive(google)[0] == "ok"
         with engine_for(url).begin() as connection:
             connection.execute(

@@ -413,3 +413,49 @@ def test_costs_are_summed_by_tenant_video_or_month(
     shown = capsys.readouterr().out.splitlines()
     assert "0:05:41" in shown[1]
     assert "6.0 GB" in shown[1]
+
+
+def test_a_job_that_is_brought_back_waits_from_then_on_and_has_cost_all_its_attempts(
+    history: str,
+) -> None:
+    """Anna's is brought back after a day, waits two minutes and takes five."""
+    minute = timedelta(minutes=1)
+    again = BEGAN + timedelta(days=1)
+    waiting = {"accepted_at": again, "finished_at": None, "state": "retrying"}
+    query = sa.text("SELECT * FROM tailor.job_costs WHERE job_id = 'job 1'")
+    with engine_for(history).begin() as connection:
+        of_anna = sa.update(jobs_table).where(jobs_table.c.job_id == "job 1")
+        connection.execute(of_anna.values(waiting))
+        waits = connection.execute(query).one()
+        connection.execute(of_anna.values(finished_at=again + 9 * minute, state="completed"))
+    assert waits.started_at is None
+    assert waits.start_wait_seconds == waits.total_seconds
+    submit(
+        history,
+        "run 3",
+        queued_at=again + minute,
+        started_at=again + 2 * minute,
+        finished_at=again + 7 * minute,
+        gpu_seconds=9,
+    )
+    with engine_for(history).begin() as connection:
+        done = connection.execute(query).one()
+    assert (done.attempts, done.started_at) == (3, again + 2 * minute)
+    assert (done.total_seconds, done.start_wait_seconds) == (540, 120)
+    assert (done.run_seconds, done.retry_wait_seconds) == (840 + 300, 120)
+    assert done.gpu_seconds == 350
+    assert costs(history)[0]["mean_wait_seconds"] == 120
+
+
+def test_the_view_of_costs_can_go_back_to_what_it_was(history: str) -> None:
+    from alembic import command
+
+    from resources.database import _alembic_config
+
+    config = _alembic_config()
+    with engine_for(history).begin() as connection:
+        config.attributes["connection"] = connection
+        for go in (command.downgrade, command.upgrade):
+            go(config, "0007" if go is command.downgrade else "head")
+            query = sa.text("SELECT attempts FROM tailor.job_costs WHERE job_id = 'job 1'")
+            assert connection.execute(query).scalar() == 2

@@ -88,7 +88,7 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
             raise ValueError("an entry without seq or hash")
     except FileNotFoundError:
         return {}
-    except (ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise PermanentProblem(
             f"{file} cannot be read ({error}): restore it from a backup, or move it away, and what "
             "it knew of the end of the audit log is lost."

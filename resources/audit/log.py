@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from psycopg2.errors import InsufficientPrivilege
 
 from resources.audit.chain import (
     FIRST_PREVIOUS,
@@ -55,6 +56,9 @@ _LAST = sa.text(
          (SELECT seq, hash FROM tailor.audit_log ORDER BY seq DESC LIMIT 1) AS last ON true
     """
 )
+_NO_LOG = "This database has no audit log: `tailor up` makes it, if that is the right database."
+# Of the connection and of the server, whatever the records are like.
+_NOT_OF_THE_LOG = (sa.exc.OperationalError, sa.exc.InterfaceError)
 _COLUMNS = f"seq, {iso_utc('at')} AS at, actor, action, subject, details, previous, hash"
 
 
@@ -144,9 +148,7 @@ def newest_records(url: str, last: int) -> Iterator[Record]:
     )
     with _reading(url) as connection:
         if not _has_log(connection):
-            raise PermanentProblem(
-                "This database has no audit log: `tailor up` makes it, if that is the right database."
-            )
+            raise PermanentProblem(_NO_LOG)
         for row in connection.execute(sa.text(query), {"last": last}):
             yield Record(*row)
 
@@ -157,22 +159,25 @@ def verify(url: str, head_file: Path | None = None) -> Verified:
     ``head_file``: what ``record`` notes on this machine (``head_file.head_file()``); without it, or
     where it lags behind, nobody can see that the newest records are gone. Memory does not grow with
     the log. Records that are added meanwhile are not looked at.
+
+    Raises PermanentProblem where the log, or the head file, cannot be read: a database that is away
+    says nothing about the records in it.
     """
     if url.startswith("sqlite:"):
         return Verified(0, None, ("In SQLite there is no audit log.",))
+    engine_for(url)  # a URL that cannot be read is refused before its name is looked up in the file
     head, notes = None, []
     if head_file is not None:
-        try:
-            # Before the records are: by then each record that it can note is visible.
-            head = noted_head(head_file, url)
-        except (OSError, PermanentProblem) as error:
-            return Verified(0, str(error), ())
+        # Before the records are: by then each record that it can note is visible.
+        head = noted_head(head_file, url)
     if head is None:
         notes.append("No head is noted here: that the newest records are gone would not be seen.")
     good = 0
     try:
         with _reading(url) as connection:
             if not _has_log(connection):
+                if head is None:
+                    raise PermanentProblem(_NO_LOG)
                 return Verified(0, "The table tailor.audit_log is not there.", ())
             notes += _missing_protection(connection)
             before = Head(0, FIRST_PREVIOUS)
@@ -185,6 +190,11 @@ def verify(url: str, head_file: Path | None = None) -> Verified:
                 good, before = good + 1, Head(found.seq, found.hash)
     except sa.exc.DBAPIError as error:
         reason = str(error.orig).strip().splitlines()[0]
+        if isinstance(error, _NOT_OF_THE_LOG) or isinstance(error.orig, InsufficientPrivilege):
+            raise PermanentProblem(
+                f"The audit log cannot be read ({reason}): nothing is known of it. Check that the "
+                "database runs and that TAILOR_POSTGRES_URL names it, with a user who may read it."
+            ) from None
         return Verified(good, f"The log cannot be read after record {good}: {reason}.", ())
     if head is not None and head.seq > before.seq:
         return Verified(

@@ -8,13 +8,14 @@ from resources.audit.head_file import head_file
 from resources.audit.log import newest_records, verify
 from resources.audit.mirror_cursors import mirror_states
 from tailor_assets.commands.serve import running_registry
+from tailor_assets.commands.terminal import on_one_line
 from tailor_assets.compute.errors import PermanentProblem
 
 
 def verify_audit() -> int:
     """Print what ``verify`` finds; the exit status: 0 whole, 1 not.
 
-    Raises PermanentProblem where no tailor is up.
+    Raises PermanentProblem where no tailor is up, or the log cannot be read.
     """
     url = running_registry().database_url
     found = verify(url, head_file())
@@ -43,9 +44,4 @@ def show_audit(*, last: int, as_json: bool) -> None:
 
 def _line(record: Record) -> str:
     words = f"{record.seq}  {record.at[:19]}Z  {record.actor}  {record.action}  {record.subject}"
-    return _on_one_line(words if record.details == "{}" else f"{words}  {record.details}")
-
-
-def _on_one_line(text: str) -> str:
-    """What would break the line, or steer the terminal, is shown as its escape sequence."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return on_one_line(words if record.details == "{}" else f"{words}  {record.details}")

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from resources.atomic_write import write_atomically
+from tailor_assets.commands.results_folder import require_no_manifest
 from tailor_assets.compute.errors import PermanentProblem
 
 RULES = ("freezing",)
@@ -25,7 +26,8 @@ def score_keypoints(
     """Write features, predictions, bouts and flags to ``out/<file-name>/``; returns that folder.
 
     The freezing rule unless a trained model is named. Raises PermanentProblem, in one sentence, for
-    a file that is no tracking, a scale or rate that is none, and a model that does not fit.
+    a file that is no tracking, a scale or rate that is none, a model that does not fit, and a folder
+    that has the results of a run.
     """
     from tailor_assets.compute.csv_text import write_csv
     from tailor_assets.compute.keypoints.reading import read_points
@@ -35,6 +37,9 @@ def score_keypoints(
         raise PermanentProblem(
             f"There is no rule {rule!r} for tracked points; the rules are {', '.join(RULES)}."
         )
+    name = file.stem
+    folder = out / name
+    require_no_manifest(folder)
     chosen = None
     if model is not None:
         from resources.behavior_models import BehaviorModels
@@ -42,8 +47,6 @@ def score_keypoints(
         chosen = BehaviorModels().get(model, species="mouse")
     points = read_points(file, fps=fps, animal=animal)
     scores = score_points(points, px_per_cm=px_per_cm, model=chosen, roles=roles)
-    name = file.stem
-    folder = out / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -104,9 +104,10 @@ def why(name: str) -> list[str]:
     from run_queue.shares import Expectations
 
     url = running_registry().database_url
+    job = find_job(url, name)
     with _instance(url) as instance:
         places = places_of(instance)
-    return explain(url, find_job(url, name), Expectations(url), places=places).lines()
+    return explain(url, job, Expectations(url), places=places).lines()
 
 
 def do_to_jobs(doing: str, names: Sequence[str], reason: str, *, priority: int | None) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from resources.atomic_write import write_atomically
+from tailor_assets.commands.results_folder import require_no_manifest
 from tailor_assets.compute.csv_text import write_csv
 from tailor_assets.scoring import score_npz
 
@@ -14,11 +15,13 @@ def rescore_npz(
 ) -> Path:
     """Write features, predictions, flags and their summary to ``out/<npz-name>/``; returns it.
 
-    Raises PermanentProblem when ``npz`` is not a masks NPZ or the model does not fit.
+    Raises PermanentProblem when ``npz`` is not a masks NPZ, the model does not fit, or the folder
+    has the results of a run.
     """
-    scores = score_npz(npz, model, species, seconds_window)
     name = npz.stem
     folder = out / name
+    require_no_manifest(folder)
+    scores = score_npz(npz, model, species, seconds_window)
     folder.mkdir(parents=True, exist_ok=True)
     tables = {
         f"{name}_features.csv": scores.features,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tailor_assets.commands.results_folder import require_same_recording
 from tailor_assets.compute.errors import PermanentProblem
 
 TENANT = "local"
@@ -39,12 +40,16 @@ def run_one_video(
     the video counts, and the arguments go before it. Working files are kept under ``out`` meanwhile
     and removed at the end, whatever happens.
 
-    Raises PermanentProblem with one sentence for bad input.
+    Raises PermanentProblem with one sentence for bad input, and where that folder has the results of
+    another recording.
     """
     if not video.is_file():
         what = "is a folder" if video.is_dir() else "is not there"
         raise PermanentProblem(f"{video} {what}: give the path of one video file.")
+    import sqlalchemy as sa
+
     from resources.artifact_store import draft_name, remove_dead_drafts
+    from tailor_assets.monitoring.database_look import reason
 
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -61,6 +66,11 @@ def run_one_video(
             video, out, work, template, dict(points or {}), stride, fps, segmenter, model,
             seconds_window,
         )  # fmt: skip
+    except sa.exc.DBAPIError as error:
+        raise PermanentProblem(
+            f"Results cannot be written to {out} ({reason(error)}): make room there, or give another "
+            "--out."
+        ) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -99,6 +109,7 @@ def _run(
     # A path may hold bytes that are no text.
     place = os.fsencode(video.resolve()).decode("utf-8", "backslashreplace")
     name = results_name(video.stem, set(), place)
+    require_same_recording(out / name, video)
     folder = work / "drive" / TENANT / "tailor" / "videos" / name
     folder.mkdir(parents=True)
     _link_or_copy(video, folder / f"video{video.suffix.lower()}")

@@ -56,6 +56,11 @@ def progress_bars() -> Iterator[Progress]:
         yield progress
 
 
+def on_one_line(text: str) -> str:
+    """What would break the line, or steer the terminal, is shown as its escape sequence."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def whoever_types() -> str:
     """Who gives a command, for the audit log."""
     return f"{getpass.getuser()} (command line)"

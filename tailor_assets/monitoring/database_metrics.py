@@ -80,7 +80,10 @@ def waits_and_stages(connection: sa.Connection) -> _Families:
         "From being accepted (a retry: queued) to the start, of attempts that ended in the window.",
         labels=("queue", "quantile", "window"),
     )
-    waited = "r.started_at - CASE WHEN r.attempt <= 1 THEN j.accepted_at ELSE r.queued_at END"
+    # A job that was brought back is accepted anew, after its earlier attempts: when they were accepted
+    # is not known any more.
+    accepted = "least(j.accepted_at, r.queued_at)"
+    waited = f"r.started_at - CASE WHEN r.attempt <= 1 THEN {accepted} ELSE r.queued_at END"
     ended = (
         "tailor.job_runs r JOIN tailor.jobs j USING (job_id) WHERE r.finished_at >= now() - :window"
     )
@@ -114,7 +117,7 @@ def waits_and_stages(connection: sa.Connection) -> _Families:
                     ('preparing', r.gpu_started_at - r.started_at),
                     ('gpu', r.gpu_finished_at - r.gpu_started_at),
                     ('publishing', r.published_at - r.gpu_finished_at),
-                    ('whole', coalesce(r.published_at, r.finished_at) - j.accepted_at)
+                    ('whole', coalesce(r.published_at, r.finished_at) - {accepted})
                   ) AS s (stage, took)
                   WHERE r.finished_at >= now() - :window AND r.status = 'success'
                 ) AS stages

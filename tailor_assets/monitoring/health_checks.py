@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import TimeoutError as TooLate
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from resources.database import schema_versions
 from resources.drive import DriveUnavailable
 from resources.settings import Settings
 from tailor_assets.compute.errors import PermanentProblem
@@ -111,27 +111,18 @@ def _database(settings: Settings) -> _Found:
         )
     except PermanentProblem as problem:
         return "problem", str(problem)
-    wanted = _newest_schema()
-    if here != wanted:
+    known = schema_versions()
+    if here is not None and here not in known:
         return "problem", (
-            f"The tables are of version {here or 'none'} and this tailor's are {wanted}: start "
+            f"The tables are of a newer tailor (version {here}; this one's are {known[0]}): use that "
+            "one, or restore the database of before."
+        )
+    if here != known[0]:
+        return "problem", (
+            f"The tables are of version {here or 'none'} and this tailor's are {known[0]}: start "
             "`tailor up` of this version, which brings them up to date."
         )
     return "ok", f"PostgreSQL {version.split()[0]} answers, and the tables are up to date."
-
-
-def _newest_schema() -> str | None:
-    from alembic.config import Config
-    from alembic.script import ScriptDirectory
-
-    from resources import migrations
-
-    # As resources.database.migrate does: there is no alembic.ini.
-    config = Config()
-    folder = str(Path(migrations.__file__).parent).replace("%", "%%")
-    config.set_main_option("script_location", folder)
-    config.set_main_option("path_separator", "os")
-    return ScriptDirectory.from_config(config).get_current_head()
 
 
 def _in_database(look: Callable[[sa.Connection], _Found]) -> Callable[[Settings], _Found]:
@@ -201,6 +192,8 @@ def _google_drive(settings: Settings) -> _Found:
         return "warning", "Not known: no database runs here."
     try:
         accounts = DriveAccounts(url).all()
+        if not accounts:
+            return "warning", "No Drive is connected, so Google was not asked: `tailor connect`."
         connected = [account.tenant for account in accounts if account.state == "connected"]
         if connected:
             # The cheapest question that needs Google, the network and a token that holds.
@@ -228,6 +221,13 @@ def _gpu(_settings: Settings) -> _Found:
     return ("warning" if verdict.cause == "unreadable" else "problem"), verdict.why
 
 
+_WITHOUT_ROOM = {
+    "home": "retention will not keep up",
+    "artifacts": "retention will not keep up",
+    "drive": "no results can be put there",
+}
+
+
 def _disk(settings: Settings) -> _Found:
     found: list[_Found] = []
     for place, folder in places(settings).items():
@@ -237,7 +237,7 @@ def _disk(settings: Settings) -> _Found:
             found.append(("problem", f"The disk of {folder} does not answer ({error.strerror})."))
             continue
         state = _by_share(free / size, _DISK_SHARES)
-        remedy = "" if state == "ok" else ": make room, or retention will not keep up"
+        remedy = "" if state == "ok" else f": make room, or {_WITHOUT_ROOM[place]}"
         found.append((state, f"{place}: {free / 1e9:.1f} GB free of {size / 1e9:.1f} GB{remedy}."))
     return max((state for state, _ in found), key=_ORDER.index), " ".join(
         sentence for _, sentence in found

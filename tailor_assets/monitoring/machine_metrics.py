@@ -17,6 +17,8 @@ def places(settings: Settings) -> dict[str, Path]:
     found = {"home": settings.home}
     if "://" not in settings.artifacts:
         found["artifacts"] = Path(settings.artifacts).expanduser()
+    if settings.drive == "local":
+        found["drive"] = settings.drive_root
     return found
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resources.database import engine_for, with_driver
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.services.processes import tail
 
@@ -23,11 +24,23 @@ def open_instance(dagster_home: Path, postgres_url: str) -> Iterator["DagsterIns
     """Dagster's instance as the services see it, for this process.
 
     ``dagster_home`` holds dagster.yaml; the URL is given rather than read from the environment.
+
+    Raises PermanentProblem where there is no dagster.yaml, or for a URL that cannot be read, and
+    sqlalchemy's OperationalError where no database answers.
     """
+    if not (dagster_home / "dagster.yaml").is_file():
+        # Without it Dagster would go on with settings that are not tailor's.
+        raise PermanentProblem(
+            f"There is no dagster.yaml in {dagster_home}: set TAILOR_HOME to the folder that "
+            "`tailor up` uses."
+        )
     from dagster import DagsterInstance
     from dagster._core.instance.ref import InstanceRef
 
-    storage = {"storage": {"postgres": {"postgres_url": postgres_url}}}
+    url = with_driver(postgres_url)
+    # Dagster's storage would ask for 15 s, and then raise an error of its own.
+    engine_for(url).connect().close()
+    storage = {"storage": {"postgres": {"postgres_url": url}}}
     reference = InstanceRef.from_dir(str(dagster_home), overrides=storage)
     with DagsterInstance.from_ref(reference) as instance:
         yield instance
