@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     rescore = commands.add_parser("rescore", help="behaviour and flags from a masks NPZ alone")
     rescore.add_argument("npz", type=Path)
     rescore.add_argument(
-        "--out", type=Path, default=Path("results"), help="folder, not that of the run [results]"
+        "--out", type=Path, default=Path("rescored"), help="folder, not that of the run [rescored]"
     )
     rescore.add_argument("--species", choices=("mouse", "rat"), default="mouse")
     rescore.add_argument("--model", help="behaviour model, by name [rules]")

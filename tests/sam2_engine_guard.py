@@ -207,7 +207,7 @@ def found_on_another(lab: Lab) -> dict[str, Any]:
         lab.model("lively").head, in_fractions(clicks), image_size=SIDE, guard=guard
     )
     # Where the tracker's eyes are turned to, they see the rat again.
-    seen = tracker._together
+    seen = tracker._looker.together
     tracked = []
     for step, features in enumerate(lab.features("lively", 40)[:16]):
 
@@ -220,7 +220,7 @@ def found_on_another(lab: Lab) -> dict[str, Any]:
             logits[0] = logits[rat]
             return replace(masks, logits=logits)
 
-        tracker._together = together  # type: ignore[method-assign]
+        tracker._looker.together = together  # type: ignore[method-assign]
         tracked.append(tracker.track(step, whole(features), lambda *_: (0.6, 0.5)))
     memories = {m["names"]: m for m in tracker.state()["memories"]}
     return {

@@ -49,7 +49,7 @@ def _track(frame: Frame, crumbs_on: str, *, stop: bool) -> list[TrackedFrame]:
             tracker = _tracker(frame)
             tracker.restore(state)
         if step == _MERGED_AT:
-            tracker._together = _merged_once(tracker, crumbs_on)  # type: ignore[method-assign]
+            tracker._looker.together = _merged_once(tracker, crumbs_on)  # type: ignore[method-assign]
         tracked.append(tracker.track(float(step), look))
     return tracked
 
@@ -75,7 +75,7 @@ def _tracker(frame: Frame) -> StreamingTracker:
 
 def _merged_once(tracker: StreamingTracker, crumbs_on: str) -> Any:
     """The tracker's eyes, of which the next look is as after a long contact."""
-    seen, left = tracker._together, [True]
+    seen, left = tracker._looker.together, [True]
 
     def together(looks: Any) -> FrameMasks:
         masks: FrameMasks = seen(looks)
