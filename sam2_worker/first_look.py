@@ -1,10 +1,10 @@
 """What a click is on, where nobody has said how large that is.
 
-A click is all that a person gives, and every mask after it is remembered from it, so it is worth a
-dozen looks: in views of every size, then closer around what was found there, and once more in a
-mirror. A network sees best what is as large as what it was trained on, and some piece of an object
-looks of the right size in the closest view; so its word about its own mask counts more than size,
-and a mask that the other views show too more than one that they do not.
+A click is all that a person gives, and every mask after it is remembered from it, so it is worth two
+dozen looks: in views of every size, then closer around what was found there, and there once more in
+a mirror and turned. A network sees best what is as large as what it was trained on, and some piece
+of an object looks of the right size in the closest view; so its word about its own mask counts more
+than size, and a mask that the other views show too more than one that they do not.
 """
 
 import math
@@ -41,16 +41,22 @@ _LOOKS_AROUND = 3
 # shares less than this (IoU) with what was seen before.
 _WORSE = 0.1
 _SAME = 0.3
+# IoU from which on what is seen in a picture held another way is the same object.
+_ALIKE = 0.5
+# No answer counts for more than this in a mean: a logit of it is as sure as can be.
+_SURE = 15.0
 
 
 @dataclass(frozen=True)
 class Prompted:
     """Clicks on one object in one frame. ``points``: on it; ``beside``: on others, which count where
-    the mask takes them in; ``evidence``: as of ``PointPrompts``."""
+    the mask takes them in; ``evidence``: as of ``PointPrompts``; ``thorough``: all that follows is
+    remembered from it, so that no look is too many."""
 
     points: Sequence[Place]
     beside: Sequence[Place] = ()
     evidence: float = 0.0
+    thorough: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ class FirstLook:
         ):
             best = closer
         self._follower.begin_with(best.view)
-        return best.view, self._mirrored_too(best)
+        return best.view, self._whichever_way_it_is_held(best)
 
     def _closer(self, best: _Seen) -> _Seen | None:
         """What is seen around what was found, and around that."""
@@ -185,22 +191,62 @@ class FirstLook:
         )
         return prompts, self._memory.predict(self._step, self._look(view), None, prompts)
 
-    def _mirrored_too(self, seen: _Seen) -> Prediction:
-        """The mean of what is seen and what is seen in a mirror, if something is seen in both."""
+    def _whichever_way_it_is_held(self, seen: _Seen) -> Prediction:
+        """The mean of what is seen in the picture as it is, in a mirror, and (of an animal) turned.
+
+        Where there is no up, an animal is the same whichever way the picture is held, and a piece
+        that it lacks in one way it has in the next. Then each is looked at once more, told what was
+        seen on the whole. An answer that is another object's is none.
+        """
+        ways = [(0, False), (0, True)]
+        if self._prompted.thorough and self._follower.kind == "animal":
+            ways = [(turns, mirrored) for turns in range(4) for mirrored in (False, True)]
+        held = [seen.prediction, *(self._held(seen, *way) for way in ways[1:])]
+        once = self._mean(seen.prediction, held)
+        if len(ways) == 2:
+            return once
+        told = [self._held(seen, *way, known=once.logits) for way in ways]
+        twice = self._mean(once, told)
+        return replace(once, logits=(once.logits + twice.logits) / 2)
+
+    def _held(
+        self, seen: _Seen, turns: int, mirrored: bool, known: torch.Tensor | None = None
+    ) -> Prediction:
+        """What is seen in the view held another way, as if it were not; ``known`` of it beforehand."""
         width, height = self._picture
-        mirror = replace(seen.view or View(0, 0, width, height), mirrored=True)
-        points = seen.prompts.points.clone()
-        points[..., 0] = self._image_size - points[..., 0]
-        prompts = replace(seen.prompts, points=points)
-        other = self._memory.predict(self._step, self._look(mirror), None, prompts)
-        if not bool(other.score_logits[0] > 0):
-            return seen.prediction
-        one = seen.prediction
+        view = replace(seen.view or View(0, 0, width, height), turns=turns, mirrored=mirrored)
+        points = seen.prompts.points
+        for _ in range(turns):
+            x, y = points.unbind(-1)
+            points = torch.stack([y, self._image_size - x], dim=-1)
+        if mirrored:
+            points = torch.stack([self._image_size - points[..., 0], points[..., 1]], dim=-1)
+        mask = None
+        if known is not None:
+            mask = known.rot90(turns, (-2, -1))
+            mask = mask.flip(-1) if mirrored else mask
+        prompts = replace(seen.prompts, points=points, mask=mask)
+        found = self._memory.predict(self._step, self._look(view), None, prompts)
+        logits = found.logits.flip(-1) if mirrored else found.logits
+        return replace(found, logits=logits.rot90(-turns, (-2, -1)))
+
+    def _mean(self, of: Prediction, every: Sequence[Prediction]) -> Prediction:
+        """The mean of the answers that are of the same object as ``of``; that, if there are none."""
+        there = of.logits > 0
+        same = [
+            one
+            for one in every
+            if bool(one.score_logits[0] > 0)
+            and float((there & (one.logits > 0)).sum())
+            >= _ALIKE * float((there | (one.logits > 0)).sum())
+        ]
+        if not same:
+            return of
         return Prediction(
-            logits=(one.logits + other.logits.flip(-1)) / 2,
-            score_logits=(one.score_logits + other.score_logits) / 2,
-            pointer=one.pointer,
-            quality=(one.quality + other.quality) / 2,
+            logits=torch.stack([one.logits.clamp(-_SURE, _SURE) for one in same]).mean(0),
+            score_logits=torch.stack([one.score_logits for one in same]).mean(0),
+            pointer=of.pointer,
+            quality=torch.stack([one.quality for one in same]).mean(0),
         )
 
     def _cell(self, point: Place, view: View | None, side: int) -> tuple[int, int] | None:

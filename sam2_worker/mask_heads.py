@@ -19,12 +19,14 @@ class PointPrompts:
     """Clicks on one frame: ``points`` float32 [B, P, 2] in pixels of the model's input (x, y).
 
     ``labels`` int32 [B, P]: 1 on the object, 0 beside it. ``evidence`` is added to the logit that
-    the object is there: what is known of that beside the picture.
+    the object is there: what is known of that beside the picture. ``mask`` float32 [B, S/4, S/4]:
+    logits of an earlier answer to them.
     """
 
     points: torch.Tensor
     labels: torch.Tensor
     evidence: float = 0.0
+    mask: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,9 @@ class MaskHeads:
 
     def _embed(self, prompts: PointPrompts) -> tuple[torch.Tensor, torch.Tensor]:
         sparse, dense = self._model.sam_prompt_encoder(
-            points=(prompts.points, prompts.labels), boxes=None, masks=None
+            points=(prompts.points, prompts.labels),
+            boxes=None,
+            masks=None if prompts.mask is None else prompts.mask[:, None],
         )
         return sparse, dense
 

@@ -16,7 +16,7 @@ import numpy as np
 from tailor_assets.compute.prompts import ObjectKind
 
 # Raised whenever the same request gives other masks: old checkpoints are then of no use.
-ENGINE_VERSION = "7"
+ENGINE_VERSION = "8"
 
 # Kinds of message that the worker sends through `report_custom_message`.
 PROGRESS = "progress"

@@ -171,7 +171,7 @@ class StreamingTracker:
         if points is None:
             return None
         evidence = 0.0 if name in self._guessed else PERSONS_EVIDENCE
-        return Prompted(points, self._beside(name, step), evidence)
+        return Prompted(points, self._beside(name, step), evidence, thorough=True)
 
     def _beside(self, name: str, step: float) -> Sequence[Place]:
         return self._clicks_beside.get(name, {}).get(step, ())

@@ -7,12 +7,17 @@ import numpy as np
 
 @dataclass(frozen=True)
 class View:
-    """A rectangle of whole pixels of the picture, inside of it; ``mirrored``: left is right."""
+    """A rectangle of whole pixels of the picture, inside of it.
+
+    ``turns``: by so many quarters it is turned against the clock, and then, ``mirrored``, left is
+    right.
+    """
 
     left: int
     top: int
     width: int
     height: int
+    turns: int = 0
     mirrored: bool = False
 
     @property
@@ -25,11 +30,13 @@ class View:
 
     def place(self, point: tuple[float, float], picture: tuple[int, int]) -> tuple[float, float]:
         """A point (x, y) in fractions of ``picture`` (width, height), in fractions of the view."""
-        x, y = point[0] * picture[0], point[1] * picture[1]
-        across = (x - self.left) / self.width
-        return 1 - across if self.mirrored else across, (y - self.top) / self.height
+        x = (point[0] * picture[0] - self.left) / self.width
+        y = (point[1] * picture[1] - self.top) / self.height
+        for _ in range(self.turns):
+            x, y = y, 1 - x
+        return (1 - x if self.mirrored else x), y
 
     def cut(self, picture: np.ndarray) -> np.ndarray:
         """The view of a picture uint8 [H, W, 3]; not a copy."""
-        part = picture[self.slices]
+        part = np.rot90(picture[self.slices], self.turns)
         return part[:, ::-1] if self.mirrored else part

@@ -49,6 +49,11 @@ class ViewFollower:
         self._unseen = 0
 
     @property
+    def kind(self) -> ObjectKind:
+        """What it follows."""
+        return self._kind
+
+    @property
     def view(self) -> View | None:
         """Where to look in the next frame; None is the whole picture."""
         return self._view

@@ -22,7 +22,12 @@ from sam2_engine_equality import (
     official_and_ours,
     several_clicks_on_one_frame,
 )
-from sam2_engine_first_look import clicked_beside_another, clicked_nest, evidence
+from sam2_engine_first_look import (
+    clicked_beside_another,
+    clicked_nest,
+    clicked_thoroughly,
+    evidence,
+)
 from sam2_engine_guard import (
     checked,
     exploded_masks_are_forgotten,
@@ -64,6 +69,7 @@ CHECKS: dict[str, Callable[..., Any]] = {
         in_a_view,
         clicked_beside_another,
         clicked_nest,
+        clicked_thoroughly,
         evidence,
         looked_ahead,
         note_of_whose_it_is,

@@ -88,6 +88,19 @@ def clicked_beside_another(_lab: Lab, seed: int, animals: int, which: int) -> di
     return {"told": iou(told, own), "alone": iou(alone, own)}
 
 
+def clicked_thoroughly(_lab: Lab, seed: int) -> dict[str, Any]:
+    """IoU of an animal at a click, looked at once more in a mirror alone and in all ways, and how
+    often the picture was looked at."""
+    found: dict[str, Any] = {"iou": [], "views": []}
+    for thorough in (False, True):
+        frame = Frame(seed, 1)
+        own = frame.animals[0]
+        mask, _ = frame.see("animal", Prompted([place_of(own)], evidence=1.0, thorough=thorough))
+        found["iou"].append(iou(mask, own))
+        found["views"].append(len(frame.views))
+    return found
+
+
 def clicked_nest(_lab: Lab, seed: int, animals: int) -> dict[str, Any]:
     """IoU of a nest, and the views that were looked at."""
     frame = Frame(seed, animals)

@@ -110,7 +110,7 @@ def in_a_view(lab: Lab) -> dict[str, Any]:
             return model.encode([resize_to_square(shown, SIDE)])[0]
 
         # A guess is given no more credit than its picture, and is seen in one view here.
-        with replaced(FirstLook, "_mirrored_too", lambda _, *values: values[-1].prediction):
+        with replaced(FirstLook, "_whichever_way_it_is_held", lambda _, seen: seen.prediction):
             masks = ours.track(step, look).masks
         expected = alone.track(step, whole(look(view))).masks
         differences.append(float((masks.in_views - expected.in_views).abs().max()))

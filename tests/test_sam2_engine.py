@@ -128,6 +128,17 @@ def test_a_click_on_the_animal_beside_it_keeps_a_mask_from_taking_it_in(
 
 
 @pytest.mark.sam2
+@pytest.mark.parametrize("seed", [840_000_052, 840_000_129])
+def test_an_animal_that_lacks_a_piece_has_it_when_the_picture_is_turned(
+    ask: Ask, seed: int
+) -> None:
+    found = ask("clicked_thoroughly", seed=seed)
+    once, thorough = found["iou"]
+    assert thorough > once + 0.04
+    assert found["views"][1] == found["views"][0] + 6
+
+
+@pytest.mark.sam2
 def test_a_nest_clicked_in_its_hollow_is_seen_whole(ask: Ask) -> None:
     found = ask("clicked_nest", seed=800_001_054, animals=1)
     assert found["iou"] > 0.85, "where only the hollow was once seen: 0.13"

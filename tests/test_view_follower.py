@@ -144,6 +144,19 @@ def test_in_a_mirrored_view_left_is_right() -> None:
     assert mirrored != view
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_point_is_where_the_turned_view_shows_it(turns: int, mirrored: bool) -> None:
+    picture = np.zeros((480, 640, 3), np.uint8)
+    picture[75, 160] = 255
+    view = View(left=100, top=50, width=200, height=100, turns=turns, mirrored=mirrored)
+    shown = view.cut(picture)
+    assert shown.shape[:2] == ((200, 100) if turns % 2 else (100, 200))
+    ((row, column),) = np.argwhere(shown[..., 0])
+    x, y = view.place((160.5 / 640, 75.5 / 480), PICTURE)
+    assert (x * shown.shape[1], y * shown.shape[0]) == pytest.approx((column + 0.5, row + 0.5))
+
+
 def test_a_follower_that_begins_with_a_view_looks_there_until_the_object_leaves_it() -> None:
     follower, view = ViewFollower("animal", PICTURE, 128), View(200, 120, 190, 190)
     for _ in range(12):
