@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tailor_assets.compute.behavior.behavior_measures import Spans, turning_speed
 from tailor_assets.compute.behavior.bouts import (
     BoutCleanUp,
     bout_duration_of_rows,
@@ -119,3 +120,24 @@ def test_a_length_that_is_none_is_refused():
         BoutCleanUp(min_bout_ms=-1)
     with pytest.raises(PermanentProblem, match="stitch_ms"):
         BoutCleanUp(stitch_ms=float("nan"))
+
+
+def test_nothing_spreads_over_a_hole_in_the_recording():
+    """A short bout beside a hole lies between two of another label in rows, and not in time."""
+    codes = np.array([0, 0, 0, 1, 0, 0, 0])
+    through = np.arange(7) / 10
+    hole = np.r_[np.arange(4) / 10, 3600 + np.arange(3) / 10]
+    stitch = BoutCleanUp(stitch_ms=150)
+    assert clean_up_bouts(codes, through, stitch).tolist() == [0] * 7
+    assert clean_up_bouts(codes, hole, stitch).tolist() == codes.tolist()
+    lost = np.where(codes == 1, -1, codes)
+    fill = BoutCleanUp(fill_gaps_ms=150)
+    assert clean_up_bouts(lost, through, fill).tolist() == [0] * 7
+    assert clean_up_bouts(lost, hole, fill).tolist() == lost.tolist()
+
+
+def test_a_body_axis_turns_the_shorter_way_round():
+    """An axis has no front: from 86 degrees to -86 it has turned by 8."""
+    spans = Spans(np.array([0]), np.array([1]))
+    turned = turning_speed(np.array([0.0, 0.5]), np.radians([86.0, -86.0]), spans)
+    assert turned == pytest.approx([16.0])

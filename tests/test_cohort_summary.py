@@ -172,6 +172,15 @@ def test_days_and_slopes_say_what_changes_and_how_fast() -> None:
     assert cell(tables["days"], "n", group="b", **of_day) == 3
 
 
+def test_a_video_without_a_day_is_in_no_slope() -> None:
+    videos = [video(f"day {day}", "a", "m1", day) for day in (1.0, 2.0, None)]
+    found = {one.video: measured(0.5, speed=one.day_number or 50.0) for one in videos}
+    tables = summarise(Cohort(videos, []), found).tables
+    speed = {"measure": "mean_speed", "unit": "cm/s/day"}
+    assert cell(tables["slopes"], "value", subject="m1", **speed) == pytest.approx(1.0)
+    assert cell(tables["slopes"], "days", subject="m1", **speed) == 2
+
+
 def test_what_the_numbers_do_not_bear_is_said() -> None:
     videos = [video("v1", "a", "m1", 1), video("v2", "a", "m2"), video("v3", "b", "m3", 2)]
     cohort = Cohort([*videos, video("v4", "b", "m4", 2)], [])

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sam2_worker.drift_guard import DriftGuard, Measured
+from sam2_worker.identity_watch import in_frame_units
 from tailor_assets.compute.mask_file import MaskReader
 from tailor_assets.compute.mask_state import MaskState
 
@@ -467,6 +468,11 @@ def test_the_state_does_not_grow_with_the_recording():
 def test_a_state_of_other_objects_is_refused():
     with pytest.raises(ValueError, match="mouse"):
         guard("rat").load_state_dict(guard("mouse").state_dict())
+
+
+def test_places_are_in_units_in_which_a_step_is_as_long_in_every_direction():
+    """In a picture four times as wide as high, of area 1."""
+    assert in_frame_units((1.0, 1.0), aspect=4.0) == pytest.approx((2.0, 0.5))
 
 
 def test_the_guard_needs_no_torch():

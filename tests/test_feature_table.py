@@ -429,3 +429,42 @@ def test_progress_counts_frames_up_to_the_last(tmp_path: Path) -> None:
             progress=lambda done, total: calls.append((done, total)),
         )
     assert calls == [(4, 10), (8, 10), (10, 10)]
+
+
+def test_every_length_is_divided_by_the_scale_and_every_area_by_its_square(
+    table: Callable[..., pl.DataFrame],
+) -> None:
+    mouse = [box(10, 20 + i % 3, 8 + i * i, 30 + i * i) for i in range(6)]
+    nest = [box(40, 55, 60, 80 + i % 2) for i in range(6)]
+    other = [box(30, 38, 40 - i, 52 - i) for i in range(6)]
+    features = table(mouse, nest, more={"b": other}, others=["b"], px_per_cm=4.0, arena=ARENA)
+    in_cm = {
+        "axis_major_length_cm": "axis_major_length", "axis_minor_length_cm": "axis_minor_length",
+        "perimeter_cm": "perimeter", "speed_cm_s": "speed_px_s",
+        "acceleration_cm_s2": "acceleration_px_s2", "path_length_cm": "path_length_px",
+        "distance_to_nest_cm": "distance_to_nest_px", "nest_approach_cm_s": "nest_approach_px_s",
+        "distance_to_wall_cm": "distance_to_wall_px",
+        "distance_to_corner_cm": "distance_to_corner_px",
+        "pair_b_distance_cm": "pair_b_distance_px", "pair_b_gap_cm": "pair_b_gap_px",
+        "pair_b_approach_cm_s": "pair_b_approach_px_s",
+    }  # fmt: skip
+    in_cm2 = {"area_cm2": "area", "nest_area_cm2": "nest_area"}
+    made = {name for name in features.columns if "_cm" in name and not name.endswith(("1s", "5s"))}
+    assert made == {*in_cm, *in_cm2}
+    for name, pixels in (in_cm | in_cm2).items():
+        known = features.select(name, pixels).drop_nulls()
+        assert known.height >= 4, name
+        assert known[pixels].abs().max() > 0, name
+        by = 4.0 if name in in_cm else 16.0
+        np.testing.assert_allclose(known[name], known[pixels] / by, err_msg=name)
+
+
+def test_an_animal_that_hides_the_middle_of_its_nest_is_in_it_by_the_table_too(
+    table: Callable[..., pl.DataFrame],
+) -> None:
+    """Masks that give every pixel to one object do not overlap."""
+    whole, inside = box(10, 40, 10, 40), box(18, 30, 18, 34)
+    away = box(10, 22, 66, 82)
+    features = table([away] * 3 + [inside] * 3, [whole] * 3 + [whole & ~inside] * 3)
+    assert features["nest_overlap"].to_list()[3:] == [0.0] * 3
+    assert features["in_nest"].to_list() == [False] * 3 + [True] * 3

@@ -104,6 +104,21 @@ def test_speeds_directions_and_lengths_are_as_worked_out_by_hand() -> None:
     assert set(features["mask_state"]) == {"tracked"}
 
 
+def test_a_head_that_is_turned_to_the_right_of_the_screens_way_down_has_a_positive_angle() -> None:
+    """The body looks along x; the nose is turned by 30 degrees towards y, which runs down."""
+    rows = np.zeros((10, 1))
+    turned = np.radians(30.0)
+    parts = {
+        "nose": np.hstack([rows + 30 + 10 * np.cos(turned), rows + 10 * np.sin(turned)]),
+        "neck": np.hstack([rows + 30, rows]),
+        "mid_back": np.hstack([rows + 15, rows]),
+        "tail_base": np.hstack([rows, rows]),
+    }
+    features = keypoint_features(points_of(parts), cleaning=AS_TRACKED)
+    np.testing.assert_allclose(values(features, "head_direction_sin"), np.sin(turned))
+    np.testing.assert_allclose(values(features, "head_body_angle_deg"), 30.0, atol=1e-6)
+
+
 def test_a_turning_head_turns_clockwise_on_the_screen_and_across_the_half_turn() -> None:
     angle = np.radians(150 + 9 * np.arange(40))  # 90 degrees per second, over the jump at 180
     nose = 20 * np.column_stack([np.cos(angle), np.sin(angle)])

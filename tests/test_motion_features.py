@@ -103,3 +103,20 @@ def test_the_mean_of_a_rate_is_over_the_time_of_the_steps_that_have_one() -> Non
     assert mean_over_steps(times, np.full(5, nan)) is None
     assert mean_over_steps(times[:1], np.ones(1)) is None
     assert mean_over_steps(times[:0], np.ones(0)) is None
+
+
+def test_turning_is_over_the_time_between_the_middles_of_two_steps() -> None:
+    # A quarter to the right (x to y) from a step of 0.1 s to one of 0.3 s: middles 0.2 s apart.
+    got = motion([0.0, 0.1, 0.4], [0.0, 10, 10], [0.0, 0, 30])
+    assert got["turning_rad_s"][2] == pytest.approx(np.pi / 2 / 0.2)
+
+
+def test_mask_change_is_a_part_of_the_mask_before() -> None:
+    """200 pixels, then 300, of which 150 are the same: 50 went and 150 came."""
+    same = np.ones(2)
+    got = motion_features(
+        np.array([0.0, 0.1]), same, same, 0.3 * same, 0.8 * same, np.array([200.0, 300.0]),
+        np.array([np.nan, 150.0]),
+    )  # fmt: skip
+    assert got["mask_change"][1] == pytest.approx((50 + 150) / 200)
+    assert got["mask_motion"][1] == pytest.approx(1 - 150 / 350)

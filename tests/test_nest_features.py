@@ -90,3 +90,13 @@ def test_what_covers_the_nest_is_seen_whether_the_masks_overlap_or_exclude_each_
     np.testing.assert_allclose(excluding, [0, 0.15, 0.25, 0, NAN])
     share = nest_share(distance, np.array([0, 0, 0, 0, NAN]), nest_area, area, length)
     np.testing.assert_allclose(share, [0, 0.6, 1, 0, NAN])
+
+
+def test_what_the_nest_lost_is_reckoned_from_when_the_animal_was_last_away() -> None:
+    distance, nest = np.array([100.0, 100, 0]), np.array([900.0, 600, 300])
+    none, body, length = np.zeros(3), np.full(3, 100.0), np.full(3, 30.0)
+    got = nest_occlusion(distance, none, nest, body, length)
+    np.testing.assert_allclose(got, [0, 0, (600 - 300) / 600])
+    # Never away: from the most that was ever seen of it.
+    got = nest_occlusion(none, none, np.array([300.0, 600, 450]), body, length)
+    np.testing.assert_allclose(got, [0.5, 0, 0.25])
