@@ -22,9 +22,10 @@ from run_queue.admission import (
     Situation,
     admit,
     pause_for_depth,
+    tenants_at_their_limit,
 )
 from run_queue.explain import explain
-from run_queue.job_tables import tenant_quotas_table
+from run_queue.job_tables import job_runs_table, tenant_quotas_table
 from run_queue.line import Place
 from run_queue.pauses import Pause, pause, pauses
 from run_queue.places import places_of
@@ -267,6 +268,42 @@ def test_a_tenant_has_no_more_under_way_than_its_quota(lab: QueueLab) -> None:
     assert names(lab) == ["a0"]
     lab.set(lab.job("a0").job_id, state="running")
     assert names(lab) == []
+
+
+def test_a_quota_counts_the_first_attempts_on_the_gpu_of_today_or_of_this_month(
+    lab: QueueLab,
+) -> None:
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    before_today, before_the_month = (
+        midnight - timedelta(seconds=1), midnight.replace(day=1) - timedelta(seconds=1)
+    )  # fmt: skip
+    numbers = iter(range(100))
+
+    def begun(tenant: str, at: datetime, *, attempt: int = 1, queue: str = "gpu") -> None:
+        number = next(numbers)
+        with engine_for(lab.url).begin() as connection:
+            connection.execute(
+                sa.insert(job_runs_table).values(
+                    run_id=f"run{number}", job_id=f"job{number}", tenant=tenant, queue=queue,
+                    attempt=attempt, status="success", queued_at=at,
+                )
+            )  # fmt: skip
+
+    with engine_for(lab.url).begin() as connection:
+        connection.execute(sa.insert(tenant_quotas_table).values(tenant="anna", per_day=2))
+        connection.execute(sa.insert(tenant_quotas_table).values(tenant="carl", per_month=2))
+    for _ in range(3):
+        begun("anna", before_today)
+        begun("carl", before_the_month)
+    for tenant in ("anna", "carl"):
+        begun(tenant, midnight)
+        begun(tenant, midnight, attempt=2)
+        begun(tenant, midnight, queue="cpu")
+    assert tenants_at_their_limit(lab.url) == set()
+    begun("anna", midnight)
+    assert tenants_at_their_limit(lab.url) == {"anna"}
+    begun("carl", midnight)
+    assert tenants_at_their_limit(lab.url) == {"anna", "carl"}
 
 
 # What operators do
