@@ -134,6 +134,25 @@ def test_a_parked_job_that_is_brought_back_begins_its_attempts_anew(lab: QueueLa
     assert lab.job("p").state == "completed"
 
 
+def test_what_was_parked_is_settled_by_a_later_job_of_the_same_video_and_by_no_other(
+    lab: QueueLab,
+) -> None:
+    parked = {}
+    for name, partition in (("same", "p"), ("another video", "q")):
+        parked[name] = lab.submit(partition=partition)
+        lab.instance.add_run_tags(parked[name].run_id, {MAX_RETRIES_TAG: "0"})
+        lab.say(parked[name], "starting", "started", "failure")
+    making = lab.submit(partition="p")
+    # Asked for after the one that makes it: what it was to make may be newer.
+    parked["later"] = lab.submit(partition="p")
+    lab.instance.add_run_tags(parked["later"].run_id, {MAX_RETRIES_TAG: "0"})
+    lab.say(parked["later"], "starting", "started", "failure")
+    lab.say(making, "starting", "started", "success")
+    states = {name: lab.job(run.run_id).state for name, run in parked.items()}
+    assert states == {"same": "cancelled", "another video": "parked", "later": "parked"}
+    assert "has made it since" in (lab.job(parked["same"].run_id).cause or "")
+
+
 def test_a_persons_re_execution_of_a_parked_job_is_that_job_with_the_usual_retries(
     lab: QueueLab,
 ) -> None:
