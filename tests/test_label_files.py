@@ -202,6 +202,16 @@ def test_aggregated_events_of_boris_are_read(read):
     assert spans(labels) == [("s", 18, 82), ("p", 90, 91)]
 
 
+def test_a_row_between_two_stretches_of_labels_by_time_has_none(tmp_path):
+    """Labels every tenth of a second from 0 to 1 s and from 2 to 3 s; nobody coded in between."""
+    times = np.r_[np.arange(11), 20 + np.arange(11)] / 10
+    lines = [f"{time:.1f},run" for time in times]
+    path = tmp_path / "v.csv"
+    path.write_text("timestamp_s,behavior\n" + "\n".join(lines))
+    labels = read_labels(path, np.arange(31) / 10)
+    assert labels == ["run"] * 11 + [None] * 9 + ["run"] * 11
+
+
 def test_boris_counts_time_as_the_player_does_and_all_others_as_tailor_does(read):
     player_s = 3 * TIMES + 0.1 * (np.arange(100) % 2)  # as wrong as a container may be
     text = tabular(("groom", "START", player_s[20]), ("groom", "STOP", player_s[30]))

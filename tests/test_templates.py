@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tailor_assets.compute.errors import PermanentProblem
+from tailor_assets.scoring import species_of
 from tailor_assets.templates import Template, choose_template, load_templates
 
 OWN = """
@@ -125,3 +126,12 @@ def test_an_unknown_template_is_said_with_those_there_are(name: str) -> None:
 def test_points_that_fit_no_template_are_said() -> None:
     with pytest.raises(PermanentProblem, match="hamster"):
         choose(None, "mouse", "hamster")
+
+
+def test_a_template_of_rats_has_rats_measured_by_a_rats_body() -> None:
+    species = {name: species_of(one.feature_set) for name, one in load_templates().items()}
+    assert {name for name, kind in species.items() if kind == "rat"} == {
+        name for name in species if name.startswith("rat")
+    }
+    assert set(species.values()) == {"mouse", "rat"}
+    assert [species_of(one) for one in ("mouse", "rat", "rat_only")] == ["mouse", "rat", "rat"]
