@@ -98,12 +98,11 @@ class LocalDriveFolder(Drive):
         videos: tuple[DriveFile, ...] = ()
         sidecar = problem = None
         try:
-            with os.scandir(entry.path) as entries:
-                files = [
-                    file
-                    for file in sorted(entries, key=lambda file: file.name)
-                    if file.is_file(follow_symlinks=False) and not file.name.startswith(".")
-                ]
+            files = [
+                file
+                for file in _entries(Path(entry.path))
+                if file.is_file(follow_symlinks=False) and not file.name.startswith(".")
+            ]
             videos = tuple(
                 self._listed(f) for f in files if f.name.lower().endswith(VIDEO_SUFFIXES)
             )
@@ -260,8 +259,7 @@ class LocalDriveFolder(Drive):
 
     def _scan(self, folder: Path) -> list[os.DirEntry[str]]:
         try:
-            with os.scandir(folder) as entries:
-                return sorted(entries, key=lambda entry: entry.name)
+            return _entries(folder)
         except OSError as error:
             raise DriveUnavailable(f"cannot list {folder}: {error.strerror}") from error
 
@@ -357,6 +355,11 @@ def _refuse_links(base: Path, folder: Path) -> None:
             f"The folder {folder} is a link to another place, and tailor does not follow links in a "
             "Drive: put the files themselves there."
         )
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
 
 
 def _readable(name: str) -> str:
