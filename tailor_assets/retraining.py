@@ -120,7 +120,6 @@ def gather_labels(
     """
     from tailor_assets.compute.behavior.training.label_files import read_labels
     from tailor_assets.compute.behavior.training.sources import found_label_files
-    from tailor_assets.frames import player_times
 
     files = found_label_files(label_folder)
     decided = partitions_with_decisions(database_url)
@@ -161,7 +160,7 @@ def gather_labels(
                 warnings.append(f"The decisions on {video} are not used: {problem}")
         if video in files:
             try:
-                shown_s = player_times(store, video, frames)
+                shown_s = source.player_times(video, frames)
             except PermanentProblem as problem:
                 warnings.append(f"{video} is left out: {problem}")
                 continue

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tailor_assets.compute.checksum import file_md5
 from tailor_assets.compute.errors import PermanentProblem
-from tailor_assets.compute.results_folder import MANIFEST, manifest_of
+from tailor_assets.compute.results_folder import MANIFEST, manifest_of, recording_md5
 
 
 def require_no_manifest(folder: Path) -> None:
@@ -24,9 +24,8 @@ def require_same_recording(folder: Path, video: Path) -> None:
 
     By the recording's md5 in the manifest; without one nothing is known, and nothing is raised.
     """
-    about = manifest_of(folder).get("video")
-    md5 = about.get("md5") if isinstance(about, dict) else None
-    if isinstance(md5, str) and md5 != file_md5(video):
+    md5 = recording_md5(manifest_of(folder))
+    if md5 is not None and md5 != file_md5(video):
         raise PermanentProblem(
             f"{folder} has the results of another recording than {video}, and this run would "
             "replace them: give another --out, or move that folder away."

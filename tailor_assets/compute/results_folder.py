@@ -44,6 +44,13 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def recording_md5(manifest: Mapping[str, Any]) -> str | None:
+    """The md5 of the file that was filmed, as far as the manifest says."""
+    about = manifest.get("video")
+    md5 = about.get("md5") if isinstance(about, dict) else None
+    return md5 if isinstance(md5, str) else None
+
+
 def scale_of(manifest: Mapping[str, Any], features: pl.DataFrame) -> float | None:
     """px per cm, from the manifest or from the path, which is there in both units."""
     scale = manifest.get("px_per_cm")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -21,7 +20,12 @@ from tailor_assets.compute.behavior.training.labelled_data import (
 )
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.features.lengths_in_cm import read_from
-from tailor_assets.compute.results_folder import FEATURES_ENDING, features_files
+from tailor_assets.compute.results_folder import (
+    FEATURES_ENDING,
+    features_files,
+    manifest_of,
+    recording_md5,
+)
 
 LABEL_ENDINGS = (".csv", ".tsv")
 
@@ -225,7 +229,7 @@ class ResultsFolders:
             head = pl.read_csv(predictions, n_rows=1, infer_schema=False)
             if "features_version" in head.columns and head.height:
                 return str(head["features_version"][0])
-        said = self._manifest(video).get("features_version")
+        said = manifest_of(path.parent).get("features_version")
         if said is None:
             raise PermanentProblem(
                 f"Beside {path} there is neither {predictions.name} nor manifest.json, which say the "
@@ -235,18 +239,8 @@ class ResultsFolders:
 
     def recording(self, video: str) -> str | None:
         """From the manifest beside the features, which `tailor run` does not write."""
-        about = self._manifest(video).get("video")
-        md5 = about.get("md5") if isinstance(about, dict) else None
-        return None if md5 is None else str(md5)
-
-    def _manifest(self, video: str) -> dict[str, Any]:
-        """What the manifest beside the features says; nothing where there is none to be read."""
-        try:
-            path = self._files[video].with_name("manifest.json")
-            said = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return said if isinstance(said, dict) else {}
+        path = self._files.get(video)
+        return None if path is None else recording_md5(manifest_of(path.parent))
 
     def schema(self, video: str) -> pl.Schema:
         """Types by name, since an empty column of a CSV could be anything."""
