@@ -44,8 +44,18 @@ def columns_made_in_cm(there: Iterable[str]) -> list[str]:
     there = dict.fromkeys(there)
     if not set(_SCALE) <= set(there):
         return []
-    made = (_in_cm(column) for column in there)
+    made = (in_centimetres(column) for column in there if _parts(column)[2])
     return [column for column in made if column is not None and column not in there]
+
+
+def in_centimetres(column: str) -> str | None:
+    """What a column in pixels is called in centimetres; None for one that is no length."""
+    base, over_time, _ = _parts(column)
+    for length in _lengths():
+        name = _renamed(base, length.in_px, length.in_cm)
+        if name is not None:
+            return name + over_time
+    return None
 
 
 def read_from(column: str, there: Collection[str]) -> tuple[str, ...]:
@@ -72,16 +82,6 @@ def number_of(column: str, there: Collection[str]) -> pl.Expr:
     name, power = source
     area, area_cm2 = (pl.col(one).cast(pl.Float64) for one in _SCALE)
     return (pl.col(name).cast(pl.Float64) * (area_cm2 / area).pow(power / 2)).alias(column)
-
-
-def _in_cm(column: str) -> str | None:
-    """What a column in pixels is called in centimetres; None for one that is no length."""
-    base, over_time, factor = _parts(column)
-    for length in _lengths():
-        name = _renamed(base, length.in_px, length.in_cm)
-        if name is not None and factor:
-            return name + over_time
-    return None
 
 
 def _in_px(column: str) -> tuple[str, int] | None:

@@ -62,8 +62,7 @@ def evaluate_recipe(
     rival: the model in force, tested on the same folds of the same data.
     """
     # Both are tested on the same folds, so these are as far apart as the wider of them looks.
-    purge_s = max(one.purge_s for one in (recipe, *([rival.recipe] if rival else [])))
-    validation = divide(data, purge_s)
+    validation = divide(data, max(recipe.purge_s, rival.recipe.purge_s if rival else 0.0))
     sizes = curve_sizes(validation.folds, data) if learning_curve else []
     tested = validation.folds[:CURVE_FOLDS]
     total = len(validation.folds) * (2 if rival else 1) + len(sizes) * len(tested)

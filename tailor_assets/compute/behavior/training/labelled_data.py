@@ -20,6 +20,7 @@ from tailor_assets.compute.behavior.bouts import longest_step_s
 from tailor_assets.compute.errors import PermanentProblem
 from tailor_assets.compute.features.lengths_in_cm import (
     columns_made_in_cm,
+    in_centimetres,
     number_of,
     read_from,
 )
@@ -126,24 +127,14 @@ def trainable_columns(tables: Iterable[dict[str, pl.DataType] | pl.Schema]) -> t
             if not _OF_ONE_RECORDING.fullmatch(name)
             and all(read_from(name, there) for there in kinds_of_table)
         ]
-    chosen = tuple(name for name in numbers if not _in_centimetres(name, set(numbers)))
+    every = set(numbers)
+    chosen = tuple(name for name in numbers if in_centimetres(name) not in every)
     if not chosen:
         raise PermanentProblem(
             "The labelled videos have no feature in common that a model could be trained with: make "
             "their features again with one version and one feature set."
         )
     return chosen
-
-
-def _in_centimetres(name: str, all_names: set[str]) -> bool:
-    """Whether a column in pixels has a twin in centimetres, windowed or not."""
-    before, px, after = name.rpartition("_px")
-    if px and f"{before}_cm{after}" in all_names:
-        return True
-    ends = [match.start() for match in re.finditer("_", name)] + [len(name)]
-    return any(
-        f"{name[:end]}{unit}{name[end:]}" in all_names for end in ends for unit in ("_cm", "_cm2")
-    )
 
 
 def widest_window_s(columns: Iterable[str]) -> float:

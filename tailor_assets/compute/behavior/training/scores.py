@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -172,16 +171,11 @@ def _stretches(timestamps_s: np.ndarray, groups: Sequence[str] | np.ndarray | No
     if groups is not None:
         names = np.asarray(groups)
         breaks |= names[1:] != names[:-1]
-    for first, last in _runs(breaks):
+    groups_of_rows = np.concatenate([[0], np.cumsum(breaks)])
+    for first, last in zip(*bout_edges(groups_of_rows), strict=True):
         times = timestamps_s[first:last]
         breaks[first : last - 1] |= np.diff(times) > longest_step_s(times)
     return np.concatenate([[0], np.cumsum(breaks)])
-
-
-def _runs(breaks: np.ndarray) -> list[tuple[int, int]]:
-    """First row and the one after the last of each run of rows; bool [rows - 1]: it ends there."""
-    edges = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(breaks) + 1]
-    return list(pairwise(edges))
 
 
 def _bouts(codes: np.ndarray, timestamps_s: np.ndarray, stretches: np.ndarray) -> np.ndarray:
