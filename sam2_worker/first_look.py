@@ -62,7 +62,7 @@ class Prompted:
 @dataclass(frozen=True)
 class _Seen:
     view: View | None
-    prompts: PointPrompts
+    beside: Sequence[Place]
     prediction: Prediction
     extent: Extent
     worth: float
@@ -102,7 +102,7 @@ class FirstLook:
         seen = [one for view in views if (one := self._seen(view)) is not None]
         if not seen:
             view = self._follower.begin(None)
-            return view, self._predicted(view)[1]
+            return view, self._predicted(view)[-1]
         best = max(seen, key=lambda one: one.worth + _AGREEMENT * self._agreement(one, seen))
         closer = self._closer(best)
         if (
@@ -157,17 +157,20 @@ class FirstLook:
 
     def _seen(self, view: View | None) -> _Seen | None:
         """None where nothing is seen at the clicks."""
-        prompts, prediction = self._predicted(view)
+        beside, prompts, prediction = self._predicted(view)
         logits = prediction.logits[0]
         extent = extent_in_view(logits, view, self._picture)
         if extent is None or not self._holds_clicks(logits, prompts):
             return None
         opinion = _OPINION * float(prediction.quality[0])
         worth = opinion - self._follower.misfit(extent, view)
-        return _Seen(view, prompts, prediction, extent, worth)
+        return _Seen(view, beside, prediction, extent, worth)
 
-    def _predicted(self, view: View | None) -> tuple[PointPrompts, Prediction]:
-        """Where the mask takes in a click on another object, say that this is not of this one."""
+    def _predicted(self, view: View | None) -> tuple[Sequence[Place], PointPrompts, Prediction]:
+        """Where the mask takes in clicks on other objects, say that these are not of this one.
+
+        Returns these clicks, the prompts and the answer to them.
+        """
         prompts, prediction = self._predicted_beside((), view)
         logits = prediction.logits[0]
         taken_in = [
@@ -175,10 +178,12 @@ class FirstLook:
             for point in self._prompted.beside
             if (cell := self._cell(point, view, len(logits))) and bool(logits[cell] > 0)
         ]
-        return self._predicted_beside(taken_in, view) if taken_in else (prompts, prediction)
+        if taken_in:
+            prompts, prediction = self._predicted_beside(taken_in, view)
+        return taken_in, prompts, prediction
 
     def _predicted_beside(
-        self, beside: Sequence[Place], view: View | None
+        self, beside: Sequence[Place], view: View | None, mask: torch.Tensor | None = None
     ) -> tuple[PointPrompts, Prediction]:
         prompts = as_prompts(
             [self._prompted.points],
@@ -188,6 +193,7 @@ class FirstLook:
             device=self._memory.device,
             beside=beside,
             evidence=self._prompted.evidence,
+            mask=mask,
         )
         return prompts, self._memory.predict(self._step, self._look(view), None, prompts)
 
@@ -215,18 +221,11 @@ class FirstLook:
         """What is seen in the view held another way, as if it were not; ``known`` of it beforehand."""
         width, height = self._picture
         view = replace(seen.view or View(0, 0, width, height), turns=turns, mirrored=mirrored)
-        points = seen.prompts.points
-        for _ in range(turns):
-            x, y = points.unbind(-1)
-            points = torch.stack([y, self._image_size - x], dim=-1)
-        if mirrored:
-            points = torch.stack([self._image_size - points[..., 0], points[..., 1]], dim=-1)
         mask = None
         if known is not None:
             mask = known.rot90(turns, (-2, -1))
             mask = mask.flip(-1) if mirrored else mask
-        prompts = replace(seen.prompts, points=points, mask=mask)
-        found = self._memory.predict(self._step, self._look(view), None, prompts)
+        _, found = self._predicted_beside(seen.beside, view, mask)
         logits = found.logits.flip(-1) if mirrored else found.logits
         return replace(found, logits=logits.rot90(-turns, (-2, -1)))
 
@@ -271,9 +270,10 @@ def as_prompts(
     device: torch.device,
     beside: Sequence[Place] = (),
     evidence: float = 0.0,
+    mask: torch.Tensor | None = None,
 ) -> PointPrompts:
     """``points`` [B][P] on B objects, and ``beside`` on none of them, as the model wants them for a
-    ``view`` of a ``picture`` of (width, height) pixels."""
+    ``view`` of a ``picture`` of (width, height) pixels; ``mask`` as of ``PointPrompts``."""
     every = [[*own, *beside] for own in points]
     if view is not None:
         every = [[view.place(point, picture) for point in some] for some in every]
@@ -281,4 +281,4 @@ def as_prompts(
     labels = torch.ones(places.shape[:2], dtype=torch.int32, device=device)
     if beside:
         labels[:, -len(beside) :] = 0
-    return PointPrompts(places, labels, evidence)
+    return PointPrompts(places, labels, evidence, mask)
