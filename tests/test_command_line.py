@@ -367,15 +367,19 @@ ASKING = (
 )
 
 
+@pytest.fixture
+def home_of_a_running_tailor(tmp_path: Path) -> None:
+    (tmp_path / "home" / "dagster").mkdir(parents=True)
+    shutil.copy(PROJECT_ROOT / "dagster.yaml", tmp_path / "home" / "dagster")
+
+
+@pytest.mark.usefixtures("home_of_a_running_tailor")
 @pytest.mark.parametrize("arguments", ASKING, ids=" ".join)
 def test_commands_say_in_one_sentence_that_the_database_is_away(
     arguments: list[str],
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "home" / "dagster").mkdir(parents=True)
-    shutil.copy(PROJECT_ROOT / "dagster.yaml", tmp_path / "home" / "dagster")
     monkeypatch.setenv("TAILOR_POSTGRES_URL", "postgresql://x:secret@127.0.0.1:1/none")
     assert main(arguments) == 1
     sentence = said(capsys)
@@ -384,16 +388,14 @@ def test_commands_say_in_one_sentence_that_the_database_is_away(
     assert "secret" not in sentence
 
 
+@pytest.mark.usefixtures("home_of_a_running_tailor")
 @pytest.mark.parametrize("arguments", ASKING, ids=" ".join)
 def test_commands_say_in_one_sentence_that_the_database_has_no_tables(
     arguments: list[str],
     postgres_url: str,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "home" / "dagster").mkdir(parents=True)
-    shutil.copy(PROJECT_ROOT / "dagster.yaml", tmp_path / "home" / "dagster")
     server = sa.create_engine(postgres_url, isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
         connection.exec_driver_sql("DROP DATABASE IF EXISTS empty WITH (FORCE)")
